@@ -1,0 +1,1 @@
+//! ombre beside Envoy.

@@ -1,0 +1,3 @@
+//! The program `ombre`.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! ombre inside Envoy.
