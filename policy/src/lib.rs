@@ -2,5 +2,8 @@
 //! Pure: no clock, no socket, no file, no log. Time and randomness come in as arguments.
 
 pub mod accept;
+pub mod baggage;
 pub mod color;
+pub mod cookie;
+pub mod query;
 pub mod version;
