@@ -5,5 +5,7 @@ pub mod accept;
 pub mod baggage;
 pub mod color;
 pub mod cookie;
+pub mod hash;
 pub mod query;
+pub mod slots;
 pub mod version;
