@@ -6,6 +6,9 @@ pub mod baggage;
 pub mod color;
 pub mod cookie;
 pub mod hash;
+pub mod pattern;
 pub mod query;
 pub mod slots;
+#[cfg(feature = "load")]
+pub mod template;
 pub mod version;
