@@ -3,3 +3,5 @@
 
 pub mod document;
 pub mod headers;
+
+pub mod duration;
