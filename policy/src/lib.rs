@@ -2,6 +2,6 @@
 //! Pure: no clock, no socket, no file, no log. Time and randomness come in as arguments.
 
 pub mod document;
-pub mod headers;
-
 pub mod duration;
+pub mod headers;
+pub mod release;
