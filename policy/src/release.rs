@@ -2,5 +2,6 @@
 //! The controller collects, stores and publishes; see `docs/release.md` for the states.
 
 pub mod evidence;
+pub mod settings;
 pub mod share;
 pub mod wilson;
