@@ -2,6 +2,8 @@
 //! The controller collects, stores and publishes; see `docs/release.md` for the states.
 
 pub mod evidence;
+pub mod judge;
 pub mod settings;
 pub mod share;
+pub mod triggers;
 pub mod wilson;
