@@ -1,0 +1,419 @@
+//! Turns ticks of evidence into judgements: windows, votes and triggers in, one verdict out.
+//! Never stored: after a restart the windows start empty.
+
+mod trial;
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use super::evidence::{Gap, Sample, Sum, Window};
+use super::settings::{IdleStable, Settings};
+use super::triggers::Trigger;
+use super::triggers::outage::{self, OutageAccount};
+use super::triggers::relative::{self, Asked, Comparison};
+use super::triggers::score::{self, ScoreAccount};
+use super::triggers::sustained::{self, Breach};
+use crate::duration::{Millis, Moment};
+
+use trial::Trial;
+pub use trial::{Span, TrialAccount};
+
+/// What the evidence says about the candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Nobody can say. Neither trips nor clears nor ramps.
+    Unknown(Gap),
+    /// No traffic to judge by.
+    Idle,
+    /// Nothing speaks against the candidate.
+    Quiet(Standing),
+    /// Something does, not yet long enough, or not beyond chance more than against the stable version.
+    Breached,
+    /// A trigger fired and the candidate is the worse version.
+    Fired(Trigger),
+    /// A trigger fired, but the stable version has no traffic and the settings say to hold.
+    Held(Trigger),
+    /// A trigger fired, but the stable version fails as well.
+    SharedFault(Trigger),
+}
+
+/// How good a quiet candidate is known to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// Not enough is known.
+    Open,
+    /// Enough verified requests, and their ratios are below the limits.
+    Passing,
+    /// Its ratios are below the limits beyond chance.
+    Clear,
+}
+
+/// A verdict with everything that led to it, for display and for the history.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Judgement {
+    /// The end of the tick judged.
+    pub at: Moment,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The long window's span.
+    pub span: Millis,
+    /// The candidate's counts in the long window.
+    pub candidate: Sum,
+    /// The stable version's counts over the same span.
+    pub stable: Sum,
+    /// The score; none without traffic, latencies, or this trigger.
+    pub score: Option<ScoreAccount>,
+    /// Both ratios against their limits.
+    pub breach: Option<Breach>,
+    /// Breaches among the last judgements, and how many of how many must be: `[4, 5, 6]`.
+    pub votes: Option<[u32; 3]>,
+    /// The outage in the newest tick.
+    pub outage_tick: Option<OutageAccount>,
+    /// The outage in the window.
+    pub outage_window: Option<OutageAccount>,
+    /// The trigger that fired and how the candidate compares.
+    pub fired: Option<(Trigger, Comparison)>,
+    /// What is known in favour of the candidate.
+    pub trial: Option<TrialAccount>,
+}
+
+/// The windows and votes of one service.
+#[derive(Debug, Clone)]
+pub struct Judge {
+    settings: Settings,
+    candidate: Window,
+    stable: Window,
+    trial: Trial,
+    votes: VecDeque<bool>,
+    runs: Runs,
+    judged: Option<Moment>,
+}
+
+/// Judgements or ticks in a row that agreed. Unknown ones neither add nor reset.
+#[derive(Debug, Clone, Copy, Default)]
+struct Runs {
+    score: u32,
+    outage_tick: u32,
+    outage_window: u32,
+}
+
+impl Judge {
+    /// Empty windows under `settings`.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        let evidence = settings.evidence;
+        let window = || Window::new(evidence.interval, evidence.longest);
+        Self {
+            candidate: window(),
+            stable: window(),
+            trial: Trial::new(settings.guards.ask_after),
+            votes: VecDeque::new(),
+            runs: Runs::default(),
+            judged: None,
+            settings,
+        }
+    }
+
+    /// Forgets all evidence, as when a candidate gets a new chance.
+    pub fn forget(&mut self) {
+        *self = Self::new(self.settings.clone());
+    }
+
+    /// Takes one collected tick of both versions. Call it every interval, with
+    /// [`Gap::Missing`] when nothing came.
+    ///
+    /// Answers at every judging tick, at once when the outage fires, and at every unknown tick; in
+    /// between there is nothing new to say. `trial` is [`super::machine::Release::trial`].
+    pub fn observe(
+        &mut self,
+        at: Moment,
+        candidate: Sample,
+        stable: Sample,
+        trial: Span,
+    ) -> Option<Judgement> {
+        let gap = [&candidate, &stable]
+            .into_iter()
+            .find_map(|sample| match sample {
+                Sample::Unknown(gap) => Some(*gap),
+                Sample::Idle | Sample::Counted(_) => None,
+            });
+        let mut tick = Sum::default();
+        tick.add(&candidate, self.settings.evidence.interval);
+        if !self.candidate.push(at, candidate) {
+            return None;
+        }
+        self.stable.push(at, stable);
+        if let Some(gap) = gap {
+            return Some(self.account(at, Verdict::Unknown(gap)));
+        }
+        self.trial.add(&tick);
+        let out = self
+            .settings
+            .outage
+            .as_ref()
+            .map(|o| outage::in_tick(o, &tick));
+        count(
+            &mut self.runs.outage_tick,
+            out.is_some_and(|account| account.out),
+        );
+        let due = self
+            .judged
+            .is_none_or(|last| at.since(last) >= self.settings.evidence.judge);
+        if due {
+            self.judged = Some(at);
+            self.trial.close(at);
+            return Some(self.judge(at, out, trial));
+        }
+        self.outage_between(at, out)
+    }
+
+    /// The outage alone, between two judging ticks.
+    fn outage_between(&self, at: Moment, out: Option<OutageAccount>) -> Option<Judgement> {
+        let mut judgement = self.account(at, Verdict::Idle);
+        judgement.outage_tick = out;
+        judgement.fired = self.outage_by_tick(at);
+        judgement.verdict = self.verdict_of(judgement.fired)?;
+        Some(judgement)
+    }
+
+    fn judge(&mut self, at: Moment, out: Option<OutageAccount>, trial: Span) -> Judgement {
+        let mut judgement = self.account(at, Verdict::Idle);
+        let short = self.candidate.sum(at, self.settings.evidence.short);
+        let breach = sustained::breach(
+            &self.settings.limits,
+            self.settings.guards.min_requests,
+            &judgement.candidate,
+            &short,
+        );
+        judgement.score = self.score(at, &short);
+        judgement.outage_tick = out;
+        judgement.outage_window = self.settings.outage.as_ref().map(|settings| {
+            let base = self.candidate.sum(at, self.settings.evidence.window);
+            outage::in_window(settings, &base)
+        });
+        self.count(&breach, &judgement);
+        judgement.votes = self.votes();
+        judgement.breach = Some(breach);
+        let account = self.trial.account(at, trial, &self.settings);
+        judgement.trial = Some(account);
+        judgement.fired = self.fired(at, &judgement);
+        judgement.verdict = self.verdict_of(judgement.fired).unwrap_or_else(|| {
+            let suspicious = breach.any()
+                || judgement.score.is_some_and(|account| account.above)
+                || judgement.outage_tick.is_some_and(|account| account.out)
+                || judgement.outage_window.is_some_and(|account| account.out);
+            if suspicious {
+                Verdict::Breached
+            } else if judgement.candidate.requests == 0 {
+                Verdict::Idle
+            } else {
+                Verdict::Quiet(account.standing)
+            }
+        });
+        judgement
+    }
+
+    /// A judgement with the windows' counts and nothing concluded from them.
+    fn account(&self, at: Moment, verdict: Verdict) -> Judgement {
+        let evidence = &self.settings.evidence;
+        let (span, candidate) =
+            self.candidate
+                .grown(at, evidence.window, evidence.longest, evidence.enough);
+        Judgement {
+            at,
+            verdict,
+            span,
+            candidate,
+            stable: self.stable.sum(at, span),
+            score: None,
+            breach: None,
+            votes: None,
+            outage_tick: None,
+            outage_window: None,
+            fired: None,
+            trial: None,
+        }
+    }
+
+    fn score(&self, at: Moment, short: &Sum) -> Option<ScoreAccount> {
+        let settings = self.settings.score.as_ref()?;
+        if short.requests < self.settings.guards.min_requests {
+            return None;
+        }
+        let secs = short.observed.as_secs_f64();
+        let requests = short.requests as f64;
+        let p95 = self
+            .candidate
+            .latency(at, self.settings.evidence.short)
+            .quantile(0.95)?;
+        (secs > 0.0).then(|| {
+            let errors = short.errors as f64 / requests;
+            score::score(settings, requests / secs, p95, errors)
+        })
+    }
+
+    fn count(&mut self, breach: &Breach, judgement: &Judgement) {
+        count(
+            &mut self.runs.score,
+            judgement.score.is_some_and(|account| account.above),
+        );
+        let out = judgement.outage_window.is_some_and(|account| account.out);
+        count(&mut self.runs.outage_window, out);
+        if let Some(settings) = &self.settings.sustained {
+            self.votes.push_back(breach.any());
+            while self.votes.len() > settings.of as usize {
+                self.votes.pop_front();
+            }
+        }
+    }
+
+    fn votes(&self) -> Option<[u32; 3]> {
+        let settings = self.settings.sustained.as_ref()?;
+        let agreed = self.votes.iter().filter(|vote| **vote).count();
+        Some([
+            u32::try_from(agreed).unwrap_or(u32::MAX),
+            settings.need,
+            settings.of,
+        ])
+    }
+
+    /// The trigger that fired; of several the one whose comparison most speaks for a move.
+    fn fired(&self, at: Moment, judgement: &Judgement) -> Option<(Trigger, Comparison)> {
+        let found = [
+            self.outage_by_tick(at),
+            self.outage_by_window(at),
+            self.sustained(judgement),
+            self.scored(at),
+        ];
+        let rank = |comparison: &Comparison| match comparison {
+            Comparison::Worse => 0,
+            Comparison::Thin => 1,
+            Comparison::Shared => 2,
+            Comparison::NotWorse => 3,
+        };
+        found
+            .into_iter()
+            .flatten()
+            .min_by_key(|(_, comparison)| rank(comparison))
+    }
+
+    fn outage_by_tick(&self, at: Moment) -> Option<(Trigger, Comparison)> {
+        let settings = self.settings.outage.as_ref()?;
+        let span = self
+            .settings
+            .evidence
+            .interval
+            .saturating_mul(u64::from(settings.ticks));
+        (self.runs.outage_tick >= settings.ticks).then(|| {
+            (
+                Trigger::Outage,
+                self.compare(
+                    at,
+                    span,
+                    Asked {
+                        errors: true,
+                        slow: false,
+                    },
+                ),
+            )
+        })
+    }
+
+    fn outage_by_window(&self, at: Moment) -> Option<(Trigger, Comparison)> {
+        let settings = self.settings.outage.as_ref()?;
+        let span = self.settings.evidence.window;
+        (self.runs.outage_window >= settings.ticks).then(|| {
+            (
+                Trigger::Outage,
+                self.compare(
+                    at,
+                    span,
+                    Asked {
+                        errors: true,
+                        slow: false,
+                    },
+                ),
+            )
+        })
+    }
+
+    fn sustained(&self, judgement: &Judgement) -> Option<(Trigger, Comparison)> {
+        let [agreed, need, _] = judgement.votes?;
+        let breach = judgement.breach?;
+        let asked = Asked {
+            errors: breach.errors.breached,
+            slow: breach.slow.breached,
+        };
+        // A fault that has just ended must not move anything, so this judgement has to agree too.
+        (agreed >= need && breach.any()).then(|| {
+            (
+                Trigger::Sustained,
+                self.compare(judgement.at, judgement.span, asked),
+            )
+        })
+    }
+
+    fn scored(&self, at: Moment) -> Option<(Trigger, Comparison)> {
+        let settings = self.settings.score.as_ref()?;
+        let span = self.settings.evidence.short;
+        (self.runs.score >= settings.ticks).then(|| {
+            (
+                Trigger::Score,
+                self.compare(
+                    at,
+                    span,
+                    Asked {
+                        errors: true,
+                        slow: true,
+                    },
+                ),
+            )
+        })
+    }
+
+    fn compare(&self, at: Moment, span: Millis, asked: Asked) -> Comparison {
+        let candidate = self.candidate.sum(at, span);
+        let stable = self.stable.sum(at, span);
+        let by = (&self.settings.guards, &self.settings.limits);
+        relative::compare(asked, by, &candidate, &stable)
+    }
+
+    fn verdict_of(&self, fired: Option<(Trigger, Comparison)>) -> Option<Verdict> {
+        let (trigger, comparison) = fired?;
+        Some(match (comparison, self.settings.guards.idle_stable) {
+            (Comparison::Worse, _) | (Comparison::Thin, IdleStable::Move) => {
+                Verdict::Fired(trigger)
+            }
+            (Comparison::Thin, IdleStable::Hold) => Verdict::Held(trigger),
+            (Comparison::Shared, _) => Verdict::SharedFault(trigger),
+            (Comparison::NotWorse, _) => Verdict::Breached,
+        })
+    }
+}
+
+impl Judgement {
+    /// How urgent a move is, to rank services that want to move at once: the sure burn rate of the
+    /// worse ratio, weighted with nothing; 0 without a breach.
+    #[must_use]
+    pub fn severity(&self) -> f64 {
+        self.breach.map_or_else(
+            || {
+                self.outage_tick
+                    .and_then(|account| account.ratio)
+                    .unwrap_or(0.0)
+                    * 200.0
+            },
+            |breach| breach.severity(),
+        )
+    }
+}
+
+fn count(run: &mut u32, agreed: bool) {
+    *run = if agreed { run.saturating_add(1) } else { 0 };
+}
+
+#[cfg(test)]
+mod tests;

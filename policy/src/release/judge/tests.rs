@@ -1,0 +1,186 @@
+//! Judgements over scripted ticks: when they come, and what each verdict needs.
+
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+use super::*;
+use crate::release::evidence::{Counts, Histogram};
+
+const SPAN: Span = Span {
+    since: Moment::from_unix_millis(0),
+    base: Millis::from_secs(300),
+};
+
+fn ticks(requests: u64, errors: u64, slow: u64) -> Sample {
+    Sample::fresh(Counts::new(requests, errors, (slow, requests), Histogram::new()).unwrap())
+}
+
+/// Feeds one sample pair a second from `from` and returns the last judgement and the first firing.
+fn run(
+    judge: &mut Judge,
+    seconds: std::ops::Range<u64>,
+    candidate: &Sample,
+    stable: &Sample,
+) -> (Option<Verdict>, Option<u64>) {
+    let (mut last, mut fired) = (None, None);
+    for second in seconds {
+        let at = Moment::from_unix_millis(second * 1000);
+        if let Some(judgement) = judge.observe(at, candidate.clone(), stable.clone(), SPAN) {
+            last = Some(judgement.verdict);
+            if matches!(judgement.verdict, Verdict::Fired(_)) {
+                fired = fired.or(Some(second));
+            }
+        }
+    }
+    (last, fired)
+}
+
+#[test]
+fn verdicts_after_a_minute_of_the_same() {
+    let unknown = Sample::Unknown(Gap::Stale);
+    let well = ticks(100, 0, 0);
+    let cases = [
+        (
+            "well",
+            well.clone(),
+            well.clone(),
+            Verdict::Quiet(Standing::Clear),
+        ),
+        ("no traffic", Sample::Idle, well.clone(), Verdict::Idle),
+        (
+            "candidate unknown",
+            unknown.clone(),
+            well.clone(),
+            Verdict::Unknown(Gap::Stale),
+        ),
+        (
+            "stable unknown",
+            ticks(100, 100, 0),
+            unknown,
+            Verdict::Unknown(Gap::Stale),
+        ),
+        (
+            "errors",
+            ticks(100, 5, 0),
+            well.clone(),
+            Verdict::Fired(Trigger::Sustained),
+        ),
+        (
+            "slow",
+            ticks(100, 0, 20),
+            well.clone(),
+            Verdict::Fired(Trigger::Sustained),
+        ),
+        (
+            "all failed",
+            ticks(100, 100, 0),
+            well.clone(),
+            Verdict::Fired(Trigger::Outage),
+        ),
+        (
+            "both failed",
+            ticks(100, 100, 0),
+            ticks(100, 100, 0),
+            Verdict::SharedFault(Trigger::Outage),
+        ),
+        (
+            "both slow",
+            ticks(100, 0, 20),
+            ticks(100, 0, 20),
+            Verdict::SharedFault(Trigger::Sustained),
+        ),
+        (
+            "stable without traffic",
+            ticks(100, 100, 0),
+            Sample::Idle,
+            Verdict::Fired(Trigger::Outage),
+        ),
+        (
+            "a few requests",
+            ticks(1, 0, 0),
+            well,
+            Verdict::Quiet(Standing::Passing),
+        ),
+    ];
+    for (name, candidate, stable, expected) in cases {
+        let mut judge = Judge::new(Settings::article());
+        let (last, _) = run(&mut judge, 1..62, &candidate, &stable);
+        assert_eq!(last, Some(expected), "{name}");
+    }
+}
+
+#[test]
+fn an_outage_fires_at_the_second_tick() {
+    let mut judge = Judge::new(Settings::article());
+    let well = ticks(1000, 1, 5);
+    assert_eq!(run(&mut judge, 1..100, &well, &well).1, None);
+    let (_, fired) = run(&mut judge, 100..110, &ticks(1000, 1000, 0), &well);
+    assert_eq!(fired, Some(101));
+}
+
+#[test]
+fn unknown_ticks_neither_add_nor_reset() {
+    let well = ticks(100, 0, 0);
+    let bad = ticks(100, 5, 0);
+    let mut judge = Judge::new(Settings::article());
+    // Four breaches, a gap, one more breach: sustained at the fifth.
+    assert_eq!(run(&mut judge, 1..21, &bad, &well).1, None);
+    let gap = Sample::Unknown(Gap::Missing);
+    assert_eq!(
+        run(&mut judge, 21..30, &gap, &well),
+        (Some(Verdict::Unknown(Gap::Missing)), None)
+    );
+    assert_eq!(run(&mut judge, 30..32, &bad, &well).1, Some(30));
+}
+
+#[test]
+fn holding_at_an_idle_stable_is_a_setting() {
+    let mut settings = Settings::article();
+    settings.guards.idle_stable = IdleStable::Hold;
+    let mut judge = Judge::new(settings);
+    let (last, fired) = run(&mut judge, 1..62, &ticks(100, 100, 0), &Sample::Idle);
+    assert_eq!((last, fired), (Some(Verdict::Held(Trigger::Outage)), None));
+}
+
+#[test]
+fn absent_proxies_keep_a_candidate_from_being_clear() {
+    let mut call = crate::release::evidence::RollCall::of(
+        &ticks(100, 0, 0),
+        crate::release::evidence::Weight::new(90),
+    );
+    call.merge(&crate::release::evidence::RollCall::of(
+        &Sample::Unknown(Gap::Missing),
+        crate::release::evidence::Weight::new(10),
+    ));
+    let candidate = call.close(crate::release::share::Percent::new(80).unwrap());
+    let mut judge = Judge::new(Settings::article());
+    let (last, fired) = run(&mut judge, 1..62, &candidate, &ticks(100, 0, 0));
+    assert_eq!(
+        (last, fired),
+        (Some(Verdict::Quiet(Standing::Passing)), None)
+    );
+}
+
+#[test]
+fn forgotten_evidence_is_gone() {
+    let mut judge = Judge::new(Settings::article());
+    let well = ticks(100, 0, 0);
+    run(&mut judge, 1..62, &ticks(100, 100, 0), &well);
+    judge.forget();
+    assert_eq!(
+        run(&mut judge, 62..63, &well, &well).0,
+        Some(Verdict::Quiet(Standing::Passing))
+    );
+}
+
+#[test]
+fn judgements_are_readable() {
+    let mut judge = Judge::new(Settings::article());
+    let at = Moment::from_unix_millis(1000);
+    let judgement = judge
+        .observe(at, ticks(100, 5, 0), ticks(100, 0, 0), SPAN)
+        .unwrap();
+    let json = serde_json::to_value(&judgement).unwrap();
+    assert_eq!(json["candidate"]["errors"], 5);
+    assert_eq!(json["verdict"], "breached");
+}
