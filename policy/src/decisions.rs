@@ -60,12 +60,18 @@ impl DecisionTable {
 impl ServiceDecision {
     /// The version that takes the requests of a degraded one.
     pub(crate) fn fallback(&self, version: u8) -> Option<u8> {
-        self.degraded.iter().find(|(of, _)| *of == version).map(|(_, fallback)| *fallback)
+        self.degraded
+            .iter()
+            .find(|(of, _)| *of == version)
+            .map(|(_, fallback)| *fallback)
     }
 
     /// Seconds after which writes to a frozen version may be tried again.
     pub(crate) fn frozen(&self, version: u8) -> Option<u32> {
-        self.frozen.iter().find(|(of, _)| *of == version).map(|(_, seconds)| *seconds)
+        self.frozen
+            .iter()
+            .find(|(of, _)| *of == version)
+            .map(|(_, seconds)| *seconds)
     }
 
     pub(crate) fn disables(&self, route: u32) -> bool {

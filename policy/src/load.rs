@@ -48,7 +48,11 @@ pub struct Loaded {
 /// # Errors
 /// Every problem that was found, at most 50.
 pub fn load(policies: &[SourceFile], files: &dyn Files) -> Result<Loaded, Problems> {
-    let mut loader = Loader { files, read: policies.to_vec(), report: Report::default() };
+    let mut loader = Loader {
+        files,
+        read: policies.to_vec(),
+        report: Report::default(),
+    };
     let mut problems = Vec::new();
     let mut services = Vec::new();
     let (mut service_names, mut route_names) = (Unique::default(), Unique::default());
@@ -83,7 +87,10 @@ pub fn load(policies: &[SourceFile], files: &dyn Files) -> Result<Loaded, Proble
     problems.truncate(MAX_PROBLEMS);
     Problems::none_of(problems)?;
     let warnings = loader.located(&loader.report.warnings);
-    Ok(Loaded { policy: Policy { services }, warnings })
+    Ok(Loaded {
+        policy: Policy { services },
+        warnings,
+    })
 }
 
 struct Loader<'f> {
@@ -100,16 +107,23 @@ impl Loader<'_> {
         raw: &RawService,
         problems: &mut Vec<Problem>,
     ) -> Included {
-        let one = raw.experiment.iter().map(|source| (place.key("experiment"), source));
+        let one = raw
+            .experiment
+            .iter()
+            .map(|source| (place.key("experiment"), source));
         let list = place.key("experiments");
         let many = raw.experiments.iter().enumerate();
         let many = many.map(|(index, source)| (list.item(index), source));
         let mut experiments = Vec::new();
         for (place, source) in one.chain(many) {
             match source {
-                RawExperimentSource::Inline(inline) => experiments.push((place, (**inline).clone())),
+                RawExperimentSource::Inline(inline) => {
+                    experiments.push((place, (**inline).clone()))
+                }
                 RawExperimentSource::File(path) => {
-                    let Some(file) = self.file(&place, path) else { continue };
+                    let Some(file) = self.file(&place, path) else {
+                        continue;
+                    };
                     match yaml::read::<RawExperiment>(&file) {
                         Ok(raw) => experiments.push((Place::whole(&file.name), raw)),
                         Err(problem) => problems.push(problem),
@@ -129,7 +143,9 @@ impl Loader<'_> {
     }
 
     fn file(&mut self, place: &Place, path: &str) -> Option<SourceFile> {
-        let file = self.report.take(place, self.files.read(place.file(), path))?;
+        let file = self
+            .report
+            .take(place, self.files.read(place.file(), path))?;
         self.read.push(file.clone());
         Some(file)
     }
@@ -137,23 +153,26 @@ impl Loader<'_> {
     /// Findings with line and column.
     fn located(&self, findings: &[Finding]) -> Vec<Problem> {
         let mut locators: Vec<(&str, Option<yaml::Locator>)> = Vec::new();
-        let located = findings.iter().take(MAX_PROBLEMS).map(|Finding { place, message }| {
-            let known = locators.iter().position(|(name, _)| *name == place.file());
-            let at = known.unwrap_or_else(|| {
-                let file = self.read.iter().find(|file| file.name == place.file());
-                locators.push((place.file(), file.and_then(yaml::Locator::new)));
-                locators.len().saturating_sub(1)
+        let located = findings
+            .iter()
+            .take(MAX_PROBLEMS)
+            .map(|Finding { place, message }| {
+                let known = locators.iter().position(|(name, _)| *name == place.file());
+                let at = known.unwrap_or_else(|| {
+                    let file = self.read.iter().find(|file| file.name == place.file());
+                    locators.push((place.file(), file.and_then(yaml::Locator::new)));
+                    locators.len().saturating_sub(1)
+                });
+                let locator = locators.get(at).and_then(|(_, locator)| locator.as_ref());
+                let (line, column) = locator.map(|locator| locator.locate(place.path())).unzip();
+                Problem {
+                    file: place.file().to_owned(),
+                    line,
+                    column,
+                    path: place.path().to_owned(),
+                    message: message.clone(),
+                }
             });
-            let locator = locators.get(at).and_then(|(_, locator)| locator.as_ref());
-            let (line, column) = locator.map(|locator| locator.locate(place.path())).unzip();
-            Problem {
-                file: place.file().to_owned(),
-                line,
-                column,
-                path: place.path().to_owned(),
-                message: message.clone(),
-            }
-        });
         located.collect()
     }
 }

@@ -163,7 +163,9 @@ impl RoutePlan {
     /// What the path becomes when this version serves the request.
     pub(crate) fn rewrite_for(&self, version: u8) -> Option<&[RewritePart]> {
         let own = self.version_rewrites.iter().find(|(of, _)| *of == version);
-        own.map(|(_, parts)| parts).or(self.rewrite.as_ref()).map(Vec::as_slice)
+        own.map(|(_, parts)| parts)
+            .or(self.rewrite.as_ref())
+            .map(Vec::as_slice)
     }
 }
 

@@ -49,20 +49,29 @@ impl Policy {
 
     /// Every Envoy cluster that is named, with the file and path that name it.
     pub fn clusters(&self) -> impl Iterator<Item = (&str, &str, &str)> {
-        self.services.iter().flat_map(|service| &service.versions).map(|version| {
-            let place = &version.cluster_place;
-            (place.file(), place.path(), version.cluster.as_str())
-        })
+        self.services
+            .iter()
+            .flat_map(|service| &service.versions)
+            .map(|version| {
+                let place = &version.cluster_place;
+                (place.file(), place.path(), version.cluster.as_str())
+            })
     }
 
     /// The slot tables for this policy, planned from the ones before it.
     pub fn slots(&self, previous: &SlotTables) -> SlotTables {
         let layers = self.services.iter().flat_map(|service| &service.layers);
         let tables = layers.flat_map(|layer| {
-            let shares = layer.experiments.iter().map(|e| (e.name.clone(), e.share.slots()));
+            let shares = layer
+                .experiments
+                .iter()
+                .map(|e| (e.name.clone(), e.share.slots()));
             let shares = (layer.table_key(), shares.collect::<Vec<_>>());
             let arms = layer.experiments.iter().map(|experiment| {
-                let arms = experiment.groups.iter().map(|g| (g.name.clone(), g.weight.slots()));
+                let arms = experiment
+                    .groups
+                    .iter()
+                    .map(|g| (g.name.clone(), g.weight.slots()));
                 (experiment.table_key(), arms.collect::<Vec<_>>())
             });
             std::iter::once(shares).chain(arms)
@@ -72,7 +81,9 @@ impl Policy {
             let table = SlotTable::plan(previous.tables.get(&key), &wanted).ok()?;
             Some((key, table))
         });
-        SlotTables { tables: tables.collect() }
+        SlotTables {
+            tables: tables.collect(),
+        }
     }
 }
 

@@ -10,9 +10,9 @@ pub struct Problem {
     /// The file as it was named to the loader.
     pub file: String,
     /// Counted from 1; absent when the whole file is meant.
-    pub line: Option<u32>,
+    pub line: Option<u64>,
     /// Counted from 1.
-    pub column: Option<u32>,
+    pub column: Option<u64>,
     /// Where in the document, like `services[0].routes[1].path`; empty for the whole of it.
     pub path: String,
     /// What is wrong and how to mend it.

@@ -49,8 +49,13 @@ pub struct Switches {
 
 impl FeatureSwitch {
     /// Every feature.
-    pub const ALL: [Self; 5] =
-        [Self::Experiments, Self::Rollout, Self::Metadata, Self::Baggage, Self::Verification];
+    pub const ALL: [Self; 5] = [
+        Self::Experiments,
+        Self::Rollout,
+        Self::Metadata,
+        Self::Baggage,
+        Self::Verification,
+    ];
 
     /// The word in `ROUTE_FEATURES`.
     pub const fn name(self) -> &'static str {
@@ -92,16 +97,25 @@ impl Features {
 
 impl Default for Switches {
     fn default() -> Self {
-        Self { route_version: None, features: Features::ALL, disabled: Vec::new() }
+        Self {
+            route_version: None,
+            features: Features::ALL,
+            disabled: Vec::new(),
+        }
     }
 }
 
 impl Switches {
     /// What is in force when `env` looks up the VM's environment. A variable that makes no sense
     /// is told and changes nothing: a filter that would not start serves nobody.
-    pub fn resolve(compiled: Compiled, env: impl Fn(&str) -> Option<String>) -> (Self, Vec<String>) {
+    pub fn resolve(
+        compiled: Compiled,
+        env: impl Fn(&str) -> Option<String>,
+    ) -> (Self, Vec<String>) {
         let mut warnings = Vec::new();
-        let mut route_version = compiled.route_version.and_then(|text| Wanted::parse(text.as_bytes()));
+        let mut route_version = compiled
+            .route_version
+            .and_then(|text| Wanted::parse(text.as_bytes()));
         if let Some(text) = env(ROUTE_VERSION) {
             match Wanted::parse(text.trim().as_bytes()) {
                 Some(version) => route_version = Some(version),
@@ -114,9 +128,14 @@ impl Switches {
         if let Some(text) = env(ROUTE_FEATURES) {
             let mut chosen = Features::NONE;
             for name in list(&text) {
-                match FeatureSwitch::ALL.into_iter().find(|feature| feature.name() == name) {
+                match FeatureSwitch::ALL
+                    .into_iter()
+                    .find(|feature| feature.name() == name)
+                {
                     Some(feature) => chosen = chosen.with(feature),
-                    None => warnings.push(format!("{ROUTE_FEATURES}: `{name}` is not a feature; it is ignored")),
+                    None => warnings.push(format!(
+                        "{ROUTE_FEATURES}: `{name}` is not a feature; it is ignored"
+                    )),
                 }
             }
             features = chosen.and(compiled.features);
@@ -127,10 +146,19 @@ impl Switches {
                 let segments = prefix.split('/').filter(|segment| !segment.is_empty());
                 disabled.push(segments.map(str::to_owned).collect());
             } else {
-                warnings.push(format!("{DISABLE_ROUTES}: `{prefix}` does not start with `/`; it is ignored"));
+                warnings.push(format!(
+                    "{DISABLE_ROUTES}: `{prefix}` does not start with `/`; it is ignored"
+                ));
             }
         }
-        (Self { route_version, features, disabled }, warnings)
+        (
+            Self {
+                route_version,
+                features,
+                disabled,
+            },
+            warnings,
+        )
     }
 
     /// Whether a feature runs.
@@ -147,7 +175,10 @@ impl Switches {
     pub(crate) fn disables(&self, path: &[&[u8]]) -> bool {
         self.disabled.iter().any(|prefix| {
             prefix.len() <= path.len()
-                && prefix.iter().zip(path).all(|(want, have)| want.as_bytes() == *have)
+                && prefix
+                    .iter()
+                    .zip(path)
+                    .all(|(want, have)| want.as_bytes() == *have)
         })
     }
 
@@ -156,18 +187,31 @@ impl Switches {
         let version = match self.route_version {
             None => "none".to_owned(),
             Some(Wanted { major, minor: None }) => format!("v{major}"),
-            Some(Wanted { major, minor: Some(minor) }) => format!("v{major}.{minor}"),
+            Some(Wanted {
+                major,
+                minor: Some(minor),
+            }) => format!("v{major}.{minor}"),
         };
-        let features = FeatureSwitch::ALL.into_iter().filter(|feature| self.has(*feature));
-        let features = features.map(FeatureSwitch::name).collect::<Vec<_>>().join(",");
-        let disabled = self.disabled.iter().map(|prefix| format!("/{}", prefix.join("/")));
+        let features = FeatureSwitch::ALL
+            .into_iter()
+            .filter(|feature| self.has(*feature));
+        let features = features
+            .map(FeatureSwitch::name)
+            .collect::<Vec<_>>()
+            .join(",");
+        let disabled = self
+            .disabled
+            .iter()
+            .map(|prefix| format!("/{}", prefix.join("/")));
         let disabled = disabled.collect::<Vec<_>>().join(",");
         format!("route_version={version} features={features} disabled={disabled}")
     }
 }
 
 fn list(text: &str) -> impl Iterator<Item = &str> {
-    text.split(',').map(str::trim).filter(|item| !item.is_empty())
+    text.split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
 }
 
 #[cfg(test)]
@@ -177,7 +221,10 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn resolve(built: Option<&'static str>, env: &[(&str, &str)]) -> (String, Vec<String>) {
-        let compiled = Compiled { route_version: built, features: Features::ALL };
+        let compiled = Compiled {
+            route_version: built,
+            features: Features::ALL,
+        };
         let (switches, warnings) = Switches::resolve(compiled, |key| {
             let found = env.iter().find(|(name, _)| *name == key);
             found.map(|(_, value)| (*value).to_owned())
@@ -190,17 +237,31 @@ mod tests {
     #[test]
     fn the_environment_overrides_the_build() {
         let built = resolve(Some("v2.1"), &[]);
-        assert_eq!(built, (format!("route_version=v2.1 {FEATURES} disabled="), vec![]));
+        assert_eq!(
+            built,
+            (format!("route_version=v2.1 {FEATURES} disabled="), vec![])
+        );
         let (overridden, _) = resolve(
             Some("v2.1"),
-            &[(ROUTE_VERSION, "v3"), (ROUTE_FEATURES, "rollout"), (DISABLE_ROUTES, "/admin, /debug/x/")],
+            &[
+                (ROUTE_VERSION, "v3"),
+                (ROUTE_FEATURES, "rollout"),
+                (DISABLE_ROUTES, "/admin, /debug/x/"),
+            ],
         );
-        assert_eq!(overridden, "route_version=v3 features=rollout disabled=/admin,/debug/x");
+        assert_eq!(
+            overridden,
+            "route_version=v3 features=rollout disabled=/admin,/debug/x"
+        );
     }
 
     #[test]
     fn nonsense_is_told_and_changes_nothing() {
-        let env = [(ROUTE_VERSION, "newest"), (ROUTE_FEATURES, "rollout,magic"), (DISABLE_ROUTES, "admin")];
+        let env = [
+            (ROUTE_VERSION, "newest"),
+            (ROUTE_FEATURES, "rollout,magic"),
+            (DISABLE_ROUTES, "admin"),
+        ];
         let (switches, warnings) = resolve(Some("v2"), &env);
         assert_eq!(switches, "route_version=v2 features=rollout disabled=");
         assert_eq!(warnings.len(), 3, "{warnings:?}");
@@ -208,7 +269,10 @@ mod tests {
 
     #[test]
     fn a_prefix_ends_at_a_segment() {
-        let compiled = Compiled { route_version: None, features: Features::ALL };
+        let compiled = Compiled {
+            route_version: None,
+            features: Features::ALL,
+        };
         let env = |key: &str| (key == DISABLE_ROUTES).then(|| "/admin".to_owned());
         let (switches, _) = Switches::resolve(compiled, env);
         let cases: [(&[&[u8]], bool); 4] = [

@@ -64,7 +64,10 @@ impl Decisions {
         }
         for name in self.services.keys() {
             if !policy.services.iter().any(|service| service.name == *name) {
-                check.error(format!("services.{name}"), "is not a service of the policy in force");
+                check.error(
+                    format!("services.{name}"),
+                    "is not a service of the policy in force",
+                );
             }
         }
         Problems::none_of(check.problems)?;
@@ -79,13 +82,16 @@ impl Decisions {
             let mut kept = self.services.get(&service.name)?.clone();
             let has = |name: &str| service.versions.iter().any(|version| version.name == name);
             kept.weight = kept.weight.filter(|_| service.rollout.is_some());
-            kept.degraded.retain(|version, fallback| has(version) && has(fallback));
+            kept.degraded
+                .retain(|version, fallback| has(version) && has(fallback));
             kept.frozen.retain(|version, _| has(version));
             kept.disabled_routes
                 .retain(|name| service.routes.iter().any(|route| route.name == *name));
             Some((service.name.clone(), kept))
         });
-        Self { services: kept.collect() }
+        Self {
+            services: kept.collect(),
+        }
     }
 }
 
@@ -121,7 +127,10 @@ impl Check {
         for (name, fallback) in &decided.degraded {
             let path = format!("{path}.degraded.{name}");
             if decided.degraded.contains_key(fallback) {
-                self.error(path.clone(), format!("the fallback `{fallback}` is degraded itself"));
+                self.error(
+                    path.clone(),
+                    format!("the fallback `{fallback}` is degraded itself"),
+                );
             }
             let version = self.version(service, &path, name);
             let fallback = self.version(service, &path, fallback);
@@ -130,11 +139,14 @@ impl Check {
         for (name, Frozen { retry_after }) in &decided.frozen {
             let path = format!("{path}.frozen.{name}");
             if !(1..=MAX_RETRY_AFTER).contains(retry_after) {
-                let message = format!("retry_after {retry_after} is not 1 to {MAX_RETRY_AFTER} seconds");
+                let message =
+                    format!("retry_after {retry_after} is not 1 to {MAX_RETRY_AFTER} seconds");
                 self.error(path.clone(), message);
             }
             let version = self.version(service, &path, name);
-            compiled.frozen.extend(version.map(|version| (version, *retry_after)));
+            compiled
+                .frozen
+                .extend(version.map(|version| (version, *retry_after)));
         }
         for name in &decided.disabled_routes {
             let at = service.routes.iter().position(|route| route.name == *name);
@@ -151,9 +163,15 @@ impl Check {
     }
 
     fn version(&mut self, service: &Service, path: &str, name: &str) -> Option<u8> {
-        let at = service.versions.iter().position(|version| version.name == name);
+        let at = service
+            .versions
+            .iter()
+            .position(|version| version.name == name);
         if at.is_none() {
-            self.error(path.to_owned(), format!("`{name}` is not a version of this service"));
+            self.error(
+                path.to_owned(),
+                format!("`{name}` is not a version of this service"),
+            );
         }
         at.and_then(|at| u8::try_from(at).ok())
     }

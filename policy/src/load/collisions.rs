@@ -11,14 +11,16 @@ use crate::terms::Methods;
 const MAX_PATTERNS: usize = 16;
 
 pub(super) fn check(report: &mut Report, services: &[Service]) {
-    let mut seen: BTreeMap<(&Host, Vec<Shape<'_>>), Vec<(Methods, &Route)>> = BTreeMap::new();
-    let mut patterns: BTreeMap<(&Host, Vec<Shape<'_>>), Vec<&str>> = BTreeMap::new();
+    let mut seen: BTreeMap<Position<'_>, Vec<(Methods, &Route)>> = BTreeMap::new();
+    let mut patterns: BTreeMap<Position<'_>, Vec<&str>> = BTreeMap::new();
     for route in services.iter().flat_map(|service| &service.routes) {
         for host in &route.hosts {
             let shape = shape(&route.template);
             count_patterns(report, &mut patterns, host, &shape, route);
             let same = seen.entry((host, shape)).or_default();
-            let clash = same.iter().find(|(methods, _)| collide(*methods, route.methods));
+            let clash = same
+                .iter()
+                .find(|(methods, _)| collide(*methods, route.methods));
             if let Some((_, other)) = clash {
                 let (name, file, path) = (&other.name, other.place.file(), other.place.path());
                 report.error(
@@ -30,6 +32,9 @@ pub(super) fn check(report: &mut Report, services: &[Service]) {
         }
     }
 }
+
+/// A host and the shape of a path, or of its beginning.
+type Position<'a> = (&'a Host, Vec<Shape<'a>>);
 
 /// A segment without the name of its parameter, which does not matter for what it matches.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,13 +62,15 @@ fn collide(one: Methods, other: Methods) -> bool {
 
 fn count_patterns<'a>(
     report: &mut Report,
-    patterns: &mut BTreeMap<(&'a Host, Vec<Shape<'a>>), Vec<&'a str>>,
+    patterns: &mut BTreeMap<Position<'a>, Vec<&'a str>>,
     host: &'a Host,
     shape: &[Shape<'a>],
     route: &Route,
 ) {
     for (index, segment) in shape.iter().enumerate() {
-        let Shape::Pattern(regex) = segment else { continue };
+        let Shape::Pattern(regex) = segment else {
+            continue;
+        };
         let before = shape.get(..index).unwrap_or_default().to_vec();
         let siblings = patterns.entry((host, before)).or_default();
         if siblings.contains(regex) {

@@ -26,7 +26,10 @@ pub(crate) struct Report {
 impl Place {
     /// The whole of a file.
     pub(crate) fn whole(file: &str) -> Self {
-        Self { file: file.into(), path: String::new() }
+        Self {
+            file: file.into(),
+            path: String::new(),
+        }
     }
 
     /// The value of a key in the map at this place.
@@ -49,21 +52,36 @@ impl Place {
     }
 
     fn with(&self, path: String) -> Self {
-        Self { file: Rc::clone(&self.file), path }
+        Self {
+            file: Rc::clone(&self.file),
+            path,
+        }
     }
 }
 
 impl Report {
     pub(crate) fn error(&mut self, place: &Place, message: impl Into<String>) {
-        self.errors.push(Finding { place: place.clone(), message: message.into() });
+        self.errors.push(Finding {
+            place: place.clone(),
+            message: message.into(),
+        });
     }
 
     pub(crate) fn warning(&mut self, place: &Place, message: impl Into<String>) {
-        self.warnings.push(Finding { place: place.clone(), message: message.into() });
+        self.warnings.push(Finding {
+            place: place.clone(),
+            message: message.into(),
+        });
     }
 
     /// The value, or `None` and an error.
-    pub(crate) fn take<T, E: ToString>(&mut self, place: &Place, result: Result<T, E>) -> Option<T> {
-        result.map_err(|error| self.error(place, error.to_string())).ok()
+    pub(crate) fn take<T, E: ToString>(
+        &mut self,
+        place: &Place,
+        result: Result<T, E>,
+    ) -> Option<T> {
+        result
+            .map_err(|error| self.error(place, error.to_string()))
+            .ok()
     }
 }

@@ -16,12 +16,13 @@ const MAX_EVENTS: usize = 8_000_000;
 /// Reads a file of one YAML document.
 pub(super) fn read<T: DeserializeOwned>(file: &SourceFile) -> Result<T, Problem> {
     let mut path = String::new();
-    let read = serde_saphyr::with_deserializer_from_str_with_options(&file.text, options(), |yaml| {
-        serde_path_to_error::deserialize(yaml).map_err(|error| {
-            path = error.path().to_string();
-            error.into_inner()
-        })
-    });
+    let read =
+        serde_saphyr::with_deserializer_from_str_with_options(&file.text, options(), |yaml| {
+            serde_path_to_error::deserialize(yaml).map_err(|error| {
+                path = error.path().to_string();
+                error.into_inner()
+            })
+        });
     read.map_err(|error| {
         let error = error.without_snippet();
         let location = error.location();
@@ -41,12 +42,14 @@ pub(super) struct Locator(Spanned<Node>);
 impl Locator {
     /// `None` when the file is not YAML.
     pub(super) fn new(file: &SourceFile) -> Option<Self> {
-        serde_saphyr::from_str_with_options(&file.text, options()).ok().map(Self)
+        serde_saphyr::from_str_with_options(&file.text, options())
+            .ok()
+            .map(Self)
     }
 
     /// Line and column of what stands at a path like `services[0].routes[1].path`, or of the
     /// nearest thing around it that exists.
-    pub(super) fn locate(&self, path: &str) -> (u32, u32) {
+    pub(super) fn locate(&self, path: &str) -> (u64, u64) {
         let mut at = &self.0;
         for step in steps(path) {
             let inner = match (&at.value, step) {
@@ -76,7 +79,9 @@ fn options() -> Options {
 fn message(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     let cut = line.rfind(" at line ").or_else(|| line.rfind(" (line "));
-    let kept = cut.and_then(|at| line.split_at_checked(at)).map_or(line, |(kept, _)| kept);
+    let kept = cut
+        .and_then(|at| line.split_at_checked(at))
+        .map_or(line, |(kept, _)| kept);
     kept.trim_start_matches("error: ").to_owned()
 }
 
@@ -93,11 +98,13 @@ enum Step<'a> {
 }
 
 fn steps(path: &str) -> impl Iterator<Item = Step<'_>> {
-    path.split(['.', '[']).filter(|step| !step.is_empty()).map(|step| {
-        step.strip_suffix(']')
-            .and_then(|index| index.parse().ok())
-            .map_or(Step::Key(step), Step::Index)
-    })
+    path.split(['.', '['])
+        .filter(|step| !step.is_empty())
+        .map(|step| {
+            step.strip_suffix(']')
+                .and_then(|index| index.parse().ok())
+                .map_or(Step::Key(step), Step::Index)
+        })
 }
 
 impl<'de> Deserialize<'de> for Node {

@@ -8,14 +8,14 @@ use super::{
 };
 use crate::hash::{Purpose, Seed};
 use crate::policy::rewrite::{Part, Rewrite};
-use crate::policy::{Experiment, Group, Layer, Policy, Route, Service, SlotTables, Verification, Version};
+use crate::policy::service::MAX_METADATA_BYTES;
+use crate::policy::{
+    Experiment, Group, Layer, Policy, Route, Service, SlotTables, Verification, Version,
+};
 use crate::raw::Feature;
 use crate::slots::SlotRange;
 use crate::template::{Segment, Template};
 use crate::terms::Metadata;
-
-/// The article's limit for a version's metadata (§2.3), names of headers not counted.
-const MAX_METADATA_BYTES: usize = 512;
 
 impl Plan {
     /// Compiles a policy. `slots` must come from [`Policy::slots`] of the same policy.
@@ -29,13 +29,24 @@ impl Plan {
                     name: paths.text.add(&route.name),
                     service: count(service),
                     version_segment: position(&route.template, "version"),
-                    rewrite: route.rewrite.as_ref().map(|rewrite| parts(rewrite, &route.template)),
+                    rewrite: route
+                        .rewrite
+                        .as_ref()
+                        .map(|rewrite| parts(rewrite, &route.template)),
                     version_rewrites: version_rewrites(route, written),
                 });
             }
         }
-        let services = policy.services.iter().map(|written| service(written, slots)).collect();
-        Self { paths: paths.finish(), routes, services }
+        let services = policy
+            .services
+            .iter()
+            .map(|written| service(written, slots))
+            .collect();
+        Self {
+            paths: paths.finish(),
+            routes,
+            services,
+        }
     }
 }
 
@@ -48,12 +59,19 @@ fn service(written: &Service, slots: &SlotTables) -> ServicePlan {
     let verification = match &written.verification {
         Verification::Off => VerificationPlan::Off,
         Verification::Open => VerificationPlan::Open,
-        Verification::Token { header, token } => {
-            VerificationPlan::Token { header: header.clone(), token: token.clone() }
-        }
+        Verification::Token { header, token } => VerificationPlan::Token {
+            header: header.clone(),
+            token: token.clone(),
+        },
     };
-    let colors = written.colors.iter().map(|(color, version)| (color.clone(), byte(*version)));
-    let versions = written.versions.iter().map(|item| version(item, &written.secret));
+    let colors = written
+        .colors
+        .iter()
+        .map(|(color, version)| (color.clone(), byte(*version)));
+    let versions = written
+        .versions
+        .iter()
+        .map(|item| version(item, &written.secret));
     ServicePlan {
         name: written.name.clone(),
         versions: versions.collect(),
@@ -65,7 +83,11 @@ fn service(written: &Service, slots: &SlotTables) -> ServicePlan {
         units: written.units.clone(),
         mint_lifetime: written.mint_lifetime,
         rollout,
-        layers: written.layers.iter().map(|item| layer(item, slots)).collect(),
+        layers: written
+            .layers
+            .iter()
+            .map(|item| layer(item, slots))
+            .collect(),
         verification,
     }
 }
@@ -79,7 +101,9 @@ fn version(written: &Version, secret: &[Metadata]) -> VersionPlan {
         (Metadata::Stage, written.stage.as_deref()),
         (Metadata::BuildId, written.build_id.as_deref()),
     ];
-    let open = values.into_iter().filter(|(name, _)| !secret.contains(name));
+    let open = values
+        .into_iter()
+        .filter(|(name, _)| !secret.contains(name));
     let metadata = open.filter_map(|(name, value)| {
         let value = value?;
         // ASCII was checked, so that every cut is between characters.
@@ -100,7 +124,10 @@ fn version(written: &Version, secret: &[Metadata]) -> VersionPlan {
 fn version_rewrites(route: &Route, service: &Service) -> Vec<(u8, Vec<RewritePart>)> {
     let versions = service.versions.iter().enumerate();
     let rewrites = versions.filter_map(|(number, version)| {
-        Some((byte(number), parts(version.rewrite.as_ref()?, &route.template)))
+        Some((
+            byte(number),
+            parts(version.rewrite.as_ref()?, &route.template),
+        ))
     });
     rewrites.collect()
 }
@@ -125,7 +152,11 @@ fn layer(written: &Layer, slots: &SlotTables) -> LayerPlan {
         seed: Seed::new(Purpose::Layer, &written.salt),
         units: written.unit.clone(),
         ranges: ranges(slots, &written.table_key()),
-        experiments: written.experiments.iter().map(|item| experiment(item, slots)).collect(),
+        experiments: written
+            .experiments
+            .iter()
+            .map(|item| experiment(item, slots))
+            .collect(),
     }
 }
 
@@ -133,7 +164,11 @@ fn experiment(written: &Experiment, slots: &SlotTables) -> ExperimentPlan {
     ExperimentPlan {
         seed: Seed::new(Purpose::Arm, &written.salt),
         ranges: ranges(slots, &written.table_key()),
-        groups: written.groups.iter().map(|item| group(item, &written.name)).collect(),
+        groups: written
+            .groups
+            .iter()
+            .map(|item| group(item, &written.name))
+            .collect(),
     }
 }
 
@@ -167,11 +202,17 @@ fn json_text(text: &str) -> String {
 }
 
 fn ranges(slots: &SlotTables, key: &str) -> Vec<SlotRange> {
-    slots.get(key).map(|table| table.ranges()).unwrap_or_default()
+    slots
+        .get(key)
+        .map(|table| table.ranges())
+        .unwrap_or_default()
 }
 
 fn position(template: &Template, name: &str) -> Option<u8> {
-    let at = template.segments().iter().position(|segment| segment.name() == Some(name))?;
+    let at = template
+        .segments()
+        .iter()
+        .position(|segment| segment.name() == Some(name))?;
     Some(byte(at))
 }
 

@@ -34,7 +34,10 @@ struct Growing {
 impl PathsBuilder {
     pub(super) fn new() -> Self {
         // Node 0 stands for "none".
-        Self { nodes: vec![Growing::default()], ..Self::default() }
+        Self {
+            nodes: vec![Growing::default()],
+            ..Self::default()
+        }
     }
 
     pub(super) fn add(&mut self, route: &Route, number: u32) {
@@ -71,13 +74,16 @@ impl PathsBuilder {
 
     fn root(&mut self, host: &Host) -> u32 {
         let nodes = &mut self.nodes;
-        let make = || new_node(nodes);
         match host {
-            Host::Exact(name) => self.exact_hosts.get_or_insert(&mut self.text, 0, name, make),
-            Host::Below(name) => self.below_hosts.get_or_insert(&mut self.text, 0, name, make),
+            Host::Exact(name) => self
+                .exact_hosts
+                .get_or_insert(&mut self.text, 0, name, || new_node(nodes)),
+            Host::Below(name) => self
+                .below_hosts
+                .get_or_insert(&mut self.text, 0, name, || new_node(nodes)),
             Host::Any => {
                 if self.any_host == 0 {
-                    self.any_host = make();
+                    self.any_host = new_node(nodes);
                 }
                 self.any_host
             }
@@ -85,18 +91,23 @@ impl PathsBuilder {
     }
 
     fn add_below(&mut self, root: u32, route: &Route, number: u32) {
-        let end = End { methods: route.methods, route: number };
+        let end = End {
+            methods: route.methods,
+            route: number,
+        };
         let mut at = root;
         for segment in route.template.segments() {
             at = match segment {
                 Segment::Static(label) => {
                     let nodes = &mut self.nodes;
-                    let make = || new_node(nodes);
-                    self.statics.get_or_insert(&mut self.text, at, label, make)
+                    self.statics
+                        .get_or_insert(&mut self.text, at, label, || new_node(nodes))
                 }
                 Segment::Param { .. } => self.param_child(at),
                 Segment::Pattern { regex, .. } => {
-                    let Some(child) = self.pattern_child(at, regex) else { return };
+                    let Some(child) = self.pattern_child(at, regex) else {
+                        return;
+                    };
                     child
                 }
                 Segment::Rest { .. } => {
@@ -127,7 +138,11 @@ impl PathsBuilder {
                 number
             }
         };
-        let known = self.node(at).patterns.iter().find(|edge| edge.pattern == pattern);
+        let known = self
+            .node(at)
+            .patterns
+            .iter()
+            .find(|edge| edge.pattern == pattern);
         if let Some(edge) = known {
             return Some(edge.node);
         }
@@ -139,7 +154,10 @@ impl PathsBuilder {
     fn node(&mut self, number: u32) -> &mut Growing {
         let at = usize::try_from(number).unwrap_or(usize::MAX);
         let at = if at < self.nodes.len() { at } else { 0 };
-        #[expect(clippy::indexing_slicing, reason = "node 0 always exists, and `at` is checked")]
+        #[expect(
+            clippy::indexing_slicing,
+            reason = "node 0 always exists, and `at` is checked"
+        )]
         &mut self.nodes[at]
     }
 }
@@ -150,7 +168,10 @@ fn new_node(nodes: &mut Vec<Growing>) -> u32 {
 }
 
 fn append<T>(list: &mut Vec<T>, items: Vec<T>) -> Run {
-    let run = Run { start: count(list.len()), length: count(items.len()) };
+    let run = Run {
+        start: count(list.len()),
+        length: count(items.len()),
+    };
     list.extend(items);
     run
 }

@@ -102,7 +102,9 @@ impl Paths {
         let number = node;
         let node = self.nodes.get(usize::try_from(node).ok()?)?;
         let Some((segment, after)) = path.split_first() else {
-            return self.end(node.ends, method).or_else(|| self.end(node.rest, method));
+            return self
+                .end(node.ends, method)
+                .or_else(|| self.end(node.rest, method));
         };
         self.statics
             .find(&self.text, number, segment)
@@ -110,7 +112,9 @@ impl Paths {
             .or_else(|| self.walk_patterns(node, segment, after, method))
             .or_else(|| {
                 let is_param = node.param != 0 && !segment.is_empty();
-                is_param.then(|| self.walk(node.param, after, method)).flatten()
+                is_param
+                    .then(|| self.walk(node.param, after, method))
+                    .flatten()
             })
             .or_else(|| self.end(node.rest, method))
     }
@@ -122,15 +126,23 @@ impl Paths {
         after: &[&[u8]],
         method: &[u8],
     ) -> Option<u32> {
-        node.patterns.of(&self.pattern_edges).iter().find_map(|edge| {
-            let pattern = self.patterns.get(usize::try_from(edge.pattern).ok()?)?;
-            pattern.matches(segment).then(|| self.walk(edge.node, after, method)).flatten()
-        })
+        node.patterns
+            .of(&self.pattern_edges)
+            .iter()
+            .find_map(|edge| {
+                let pattern = self.patterns.get(usize::try_from(edge.pattern).ok()?)?;
+                pattern
+                    .matches(segment)
+                    .then(|| self.walk(edge.node, after, method))
+                    .flatten()
+            })
     }
 
     fn end(&self, run: Run, method: &[u8]) -> Option<u32> {
         let ends = run.of(&self.ends);
-        ends.iter().find(|end| end.methods.contain(method)).map(|end| end.route)
+        ends.iter()
+            .find(|end| end.methods.contain(method))
+            .map(|end| end.route)
     }
 }
 

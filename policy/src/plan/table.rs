@@ -85,7 +85,10 @@ pub(super) mod build {
             if let Some(span) = self.spans.get(piece) {
                 return *span;
             }
-            let span = Span { start: count(self.text.len()), length: count(piece.len()) };
+            let span = Span {
+                start: count(self.text.len()),
+                length: count(piece.len()),
+            };
             self.text.push_str(piece);
             self.spans.insert(piece.to_owned(), span);
             span
@@ -106,11 +109,18 @@ pub(super) mod build {
             make: impl FnOnce() -> u32,
         ) -> u32 {
             let entries = &mut self.entries;
-            *self.values.entry((scope, label.to_owned())).or_insert_with(|| {
-                let value = make();
-                entries.push(Entry { scope, label: text.add(label), value });
-                value
-            })
+            *self
+                .values
+                .entry((scope, label.to_owned()))
+                .or_insert_with(|| {
+                    let value = make();
+                    entries.push(Entry {
+                        scope,
+                        label: text.add(label),
+                        value,
+                    });
+                    value
+                })
         }
 
         pub(in crate::plan) fn finish(self, text: &TextBuilder) -> Table {
@@ -131,7 +141,10 @@ pub(super) mod build {
                     at = at.wrapping_add(1) & mask;
                 }
             }
-            Table { buckets, entries: self.entries }
+            Table {
+                buckets,
+                entries: self.entries,
+            }
         }
     }
 

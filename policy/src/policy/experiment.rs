@@ -86,12 +86,23 @@ pub(crate) fn layers(
             continue;
         };
         salts.check(report, &place.key("salt"), &experiment.salt);
-        let unit = units(report, &place.key("unit"), raw.unit.as_deref().unwrap_or_default());
+        let unit = units(
+            report,
+            &place.key("unit"),
+            raw.unit.as_deref().unwrap_or_default(),
+        );
         match layers.iter_mut().find(|(name, _)| name == layer_name) {
             None => {
                 let salt = format!("{service}/{layer_name}");
                 let experiments = vec![experiment];
-                layers.push((layer_name.clone(), Layer { salt, unit, experiments }));
+                layers.push((
+                    layer_name.clone(),
+                    Layer {
+                        salt,
+                        unit,
+                        experiments,
+                    },
+                ));
             }
             Some((_, layer)) => {
                 if layer.unit != unit {
@@ -142,7 +153,10 @@ fn experiment(
             format!("`{other}` is not the version of an experiment file that this build reads: write `v1`"),
         );
     }
-    let salt = raw.salt.clone().unwrap_or_else(|| format!("{service}/{}", raw.experiment));
+    let salt = raw
+        .salt
+        .clone()
+        .unwrap_or_else(|| format!("{service}/{}", raw.experiment));
     if !(1..=MAX_SALT).contains(&salt.len()) {
         report.error(&place.key("salt"), format!("use 1 to {MAX_SALT} bytes"));
     }
@@ -152,7 +166,10 @@ fn experiment(
     };
     let groups_place = place.key("groups");
     if raw.groups.is_empty() {
-        report.error(&groups_place, "is empty: an experiment has at least one group");
+        report.error(
+            &groups_place,
+            "is empty: an experiment has at least one group",
+        );
     }
     check_weights(report, &groups_place, &raw.groups);
     check_feature_types(report, &groups_place, &raw.groups);
@@ -172,7 +189,12 @@ fn experiment(
         })
     });
     let groups = groups.collect();
-    Some(Experiment { name: raw.experiment.clone(), salt, share: share?, groups })
+    Some(Experiment {
+        name: raw.experiment.clone(),
+        salt,
+        share: share?,
+        groups,
+    })
 }
 
 /// The place of the error is the weight with which the sum first goes past 100, or the last one.
@@ -188,7 +210,10 @@ fn check_weights(report: &mut Report, place: &Place, groups: &[RawGroup]) {
     if sum == 100 {
         return;
     }
-    let last = groups.len().checked_sub(1).and_then(|at| Some((at, groups.get(at)?.weight)));
+    let last = groups
+        .len()
+        .checked_sub(1)
+        .and_then(|at| Some((at, groups.get(at)?.weight)));
     if let Some((index, weight)) = named.or(last) {
         let place = place.item(index).key("weight");
         report.error(&place, format!("{weight} makes the sum {sum}, not 100"));
@@ -207,7 +232,10 @@ fn check_feature_types(report: &mut Report, place: &Place, groups: &[RawGroup]) 
             let (first, in_group) = *kinds.entry(feature).or_insert((kind, &group.name));
             if first != kind {
                 let place = place.item(index).key("features").key(feature);
-                report.error(&place, format!("is {kind} here, but {first} in group `{in_group}`"));
+                report.error(
+                    &place,
+                    format!("is {kind} here, but {first} in group `{in_group}`"),
+                );
             }
         }
     }

@@ -11,11 +11,15 @@ const MAX_TEXT: usize = 1024;
 /// Checks the name of a service, route, experiment, group or feature.
 pub(crate) fn check_name(report: &mut Report, place: &Place, name: &str) {
     let sound = (1..=MAX_NAME).contains(&name.len())
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
     if !sound {
         report.error(
             place,
-            format!("`{name}` is not a name: use 1 to {MAX_NAME} letters, digits, `-`, `_` and `.`"),
+            format!(
+                "`{name}` is not a name: use 1 to {MAX_NAME} letters, digits, `-`, `_` and `.`"
+            ),
         );
     }
 }
@@ -49,7 +53,10 @@ pub(crate) fn header_name(report: &mut Report, place: &Place, name: &str) -> Str
     if lower.is_empty() || lower.len() > MAX_NAME || !lower.bytes().all(token) {
         report.error(place, format!("`{name}` is not a header name"));
     } else if lower.starts_with("x-ombre-") {
-        report.error(place, format!("`{name}` belongs to ombre: choose another header"));
+        report.error(
+            place,
+            format!("`{name}` belongs to ombre: choose another header"),
+        );
     }
     lower
 }

@@ -47,7 +47,10 @@ impl Rewrite {
         if !rooted {
             report.error(place, format!("`{text}` must start with `/` or `{{path}}`"));
         }
-        if text.bytes().any(|b| !b.is_ascii_graphic() || matches!(b, b'?' | b'#')) {
+        if text
+            .bytes()
+            .any(|b| !b.is_ascii_graphic() || matches!(b, b'?' | b'#'))
+        {
             report.error(
                 place,
                 format!("`{text}` must be a path of visible ASCII, without `?` or `#`: the query is kept"),

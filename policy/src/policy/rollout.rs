@@ -24,10 +24,16 @@ impl Rollout {
         if candidate.is_some() && candidate == default {
             report.error(
                 &candidate_place,
-                format!("`{}` is the default version: name the one that is released", raw.candidate),
+                format!(
+                    "`{}` is the default version: name the one that is released",
+                    raw.candidate
+                ),
             );
         }
         let weight = report.take(&place.key("weight"), Share::percent(raw.weight))?;
-        Some(Self { candidate: candidate?, weight })
+        Some(Self {
+            candidate: candidate?,
+            weight,
+        })
     }
 }

@@ -56,7 +56,14 @@ impl Route {
         if let Some(rewrite) = &rewrite {
             check_params(report, &rewrite_place, rewrite, &template, &raw.path);
         }
-        Some(Self { name: raw.name.clone(), place: place.clone(), hosts, methods, template, rewrite })
+        Some(Self {
+            name: raw.name.clone(),
+            place: place.clone(),
+            hosts,
+            methods,
+            template,
+            rewrite,
+        })
     }
 }
 
@@ -69,7 +76,11 @@ pub(crate) fn check_params(
     path: &str,
 ) {
     for param in rewrite.params() {
-        if !template.segments().iter().any(|segment| segment.name() == Some(param)) {
+        if !template
+            .segments()
+            .iter()
+            .any(|segment| segment.name() == Some(param))
+        {
             report.error(
                 place,
                 format!("`{{{param}}}` is neither `{{path}}` nor a parameter of `{path}`"),
@@ -88,7 +99,9 @@ fn hosts(report: &mut Report, place: &Place, raw: &[String]) -> Vec<Host> {
             None => (Host::Exact(lower.clone()), lower.as_str()),
         };
         let sound = (1..=MAX_HOST).contains(&name.len())
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
         if !sound {
             report.error(
                 &item,
@@ -116,7 +129,10 @@ fn methods(report: &mut Report, place: &Place, raw: &[String]) -> Methods {
             Some(method) => methods = methods.union(method),
             None => {
                 let known = Methods::names().collect::<Vec<_>>().join(", ");
-                report.error(&place.item(index), format!("`{name}` is not one of {known}"));
+                report.error(
+                    &place.item(index),
+                    format!("`{name}` is not one of {known}"),
+                );
             }
         }
     }

@@ -13,6 +13,8 @@ use crate::version::VersionNumber;
 
 /// A request holds its cohorts in a fixed array of this length.
 pub(crate) const MAX_LAYERS: usize = 16;
+/// The article's limit for a version's metadata (§2.3), names of headers not counted.
+pub(crate) const MAX_METADATA_BYTES: usize = 512;
 /// Versions are numbered by one byte.
 const MAX_VERSIONS: usize = 64;
 const YEAR_SECONDS: u64 = 365 * 24 * 60 * 60;
@@ -77,7 +79,10 @@ impl Service {
         check_name(report, &place.key("name"), &raw.name);
         service_names.check(report, &place.key("name"), &raw.name);
         if raw.routes.is_empty() {
-            report.error(&place.key("routes"), "is empty: a service has at least one route");
+            report.error(
+                &place.key("routes"),
+                "is empty: a service has at least one route",
+            );
         }
         let routes_place = place.key("routes");
         let routes = raw.routes.iter().enumerate().filter_map(|(index, route)| {
@@ -95,7 +100,10 @@ impl Service {
         });
         let layers = layers(report, &raw.name, &included.experiments, version);
         if layers.len() > MAX_LAYERS {
-            let message = format!("make {} layers: a service has at most {MAX_LAYERS}", layers.len());
+            let message = format!(
+                "make {} layers: a service has at most {MAX_LAYERS}",
+                layers.len()
+            );
             report.error(&place.key("experiments"), message);
         }
         let verification = verification(report, place, &raw.verification, included);
@@ -112,7 +120,12 @@ impl Service {
             routes,
             versions,
             default: default?,
-            detect: order(report, &place.key("detect"), raw.detect.as_deref(), &Detector::ORDER),
+            detect: order(
+                report,
+                &place.key("detect"),
+                raw.detect.as_deref(),
+                &Detector::ORDER,
+            ),
             on_unknown: raw.on_unknown,
             colors: colors(report, &place.key("colors"), raw, version),
             color_sources: order(
@@ -140,7 +153,10 @@ fn versions(
     if raw.is_empty() {
         report.error(place, "is empty: a service has at least one version");
     } else if raw.len() > MAX_VERSIONS {
-        report.error(place, format!("has {} versions: at most {MAX_VERSIONS}", raw.len()));
+        report.error(
+            place,
+            format!("has {} versions: at most {MAX_VERSIONS}", raw.len()),
+        );
     }
     let mut names = Unique::default();
     let versions = raw.iter().enumerate().filter_map(|(index, raw)| {
@@ -155,12 +171,29 @@ fn versions(
                 check_header_text(report, &place.key(key), text);
             }
         }
+        let texts = [
+            Some(&number.to_string()),
+            raw.stage.as_ref(),
+            raw.build_id.as_ref(),
+        ];
+        let size: usize = texts.into_iter().flatten().map(String::len).sum();
+        if size > MAX_METADATA_BYTES {
+            let message =
+                format!("the metadata takes {size} bytes: it is cut to {MAX_METADATA_BYTES}");
+            report.warning(&place, message);
+        }
         let rewrite_place = place.key("rewrite");
         let rewrite = raw.rewrite.as_deref();
         let rewrite = rewrite.and_then(|text| Rewrite::parse(report, &rewrite_place, text));
         if let Some(rewrite) = &rewrite {
             for route in routes {
-                check_params(report, &rewrite_place, rewrite, &route.template, &route.name);
+                check_params(
+                    report,
+                    &rewrite_place,
+                    rewrite,
+                    &route.template,
+                    &route.name,
+                );
             }
         }
         Some(Version {
@@ -184,9 +217,15 @@ fn find_version(
 ) -> Option<usize> {
     let found = versions.iter().position(|version| version.name == name);
     if found.is_none() {
-        let known: Vec<_> = versions.iter().map(|version| format!("`{}`", version.name)).collect();
+        let known: Vec<_> = versions
+            .iter()
+            .map(|version| format!("`{}`", version.name))
+            .collect();
         let known = known.join(", ");
-        report.error(place, format!("`{name}` is not a version of this service: it has {known}"));
+        report.error(
+            place,
+            format!("`{name}` is not a version of this service: it has {known}"),
+        );
     }
     found
 }
@@ -230,10 +269,13 @@ fn mint_lifetime(report: &mut Report, place: &Place, raw: &RawService) -> u64 {
     let Some(written) = &raw.mint.lifetime else {
         return YEAR_SECONDS;
     };
-    let parsed = report.take(place, crate::duration::parse(written));
+    let parsed = report.take(place, written.parse::<crate::duration::Millis>());
     let seconds = parsed.map_or(YEAR_SECONDS, |lifetime| lifetime.get() / 1000);
     if seconds == 0 {
-        report.error(place, format!("`{written}` is too short: browsers count whole seconds"));
+        report.error(
+            place,
+            format!("`{written}` is too short: browsers count whole seconds"),
+        );
     }
     seconds
 }
@@ -250,13 +292,23 @@ fn verification(
         RawVerification::Open => return Verification::Open,
         RawVerification::Token(raw) => raw,
     };
-    let RawToken { header, token, token_file } = raw;
+    let RawToken {
+        header,
+        token,
+        token_file,
+    } = raw;
     if token.is_some() == token_file.is_some() {
         report.error(&place, "give either `token` or `token_file`");
     }
-    let token = token.clone().or_else(|| included.token.clone()).unwrap_or_default();
+    let token = token
+        .clone()
+        .or_else(|| included.token.clone())
+        .unwrap_or_default();
     if token.len() < MIN_TOKEN && (raw.token.is_some() || included.token.is_some()) {
-        report.error(&place, format!("the token is too short: use at least {MIN_TOKEN} bytes"));
+        report.error(
+            &place,
+            format!("the token is too short: use at least {MIN_TOKEN} bytes"),
+        );
     }
     let header = header.as_deref().unwrap_or(TOKEN_HEADER);
     let header = header_name(report, &place.key("header"), header);

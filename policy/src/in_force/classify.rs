@@ -1,0 +1,305 @@
+//! The steps that decide a request, in their order: route, color, version wanted, cohorts,
+//! choice, health. Section 3 of the design is this file in words.
+
+use subtle::ConstantTimeEq;
+
+use super::cohort::{Bucketing, bucket};
+use crate::accept::{Negotiated, negotiate};
+use crate::baggage;
+use crate::color::Color;
+use crate::decisions::{DecisionTable, ServiceDecision};
+use crate::headers::{HeaderMap, Single};
+use crate::plan::paths::Segments;
+use crate::plan::{Plan, RoutePlan, ServicePlan, VerificationPlan};
+use crate::query;
+use crate::request::Request;
+use crate::switches::{FeatureSwitch, Switches};
+use crate::terms::{ColorSource, Detector, OnUnknown, is_unsafe_method};
+use crate::verdict::{
+    Asked, BAGGAGE_KEY, Choice, ColorSeen, Reason, Refusal, Refused, Routed, Verdict,
+};
+use crate::version::Wanted;
+
+const COLOR_COOKIE: &[u8] = b"traffic_color";
+const COLOR_PARAMETER: &[u8] = b"color";
+const VERSION_PARAMETER: &[u8] = b"version";
+
+pub(super) fn classify<'a>(
+    plan: &'a Plan,
+    decisions: &DecisionTable,
+    switches: &'a Switches,
+    headers: HeaderMap<'a>,
+    path: &'a mut Vec<u8>,
+    buffer: &'a mut Vec<u8>,
+    entropy: impl FnOnce() -> [u8; 16],
+) -> Verdict<'a> {
+    let request = Request::read(headers);
+    let segments = request.segments(path);
+    if switches.disables(&segments) {
+        return refuse(Refused::DisabledPath, 404, None);
+    }
+    let Some(number) = plan.find(request.authority, &segments, request.method) else {
+        return Verdict::Pass;
+    };
+    let found = plan
+        .route(number)
+        .and_then(|route| Some((route, plan.service(route.service)?)));
+    let Some((route, service)) = found else {
+        return Verdict::Pass;
+    };
+    let decision = decisions.service(route.service);
+    if decision.disables(number) {
+        return refuse(Refused::DisabledRoute, 404, Some(service));
+    }
+    let deciding = Deciding {
+        request,
+        segments: &segments,
+        route,
+        service,
+        decision,
+        switches,
+    };
+    match deciding.choose(entropy) {
+        Ok(choice) => Verdict::Route(Routed {
+            plan,
+            switches,
+            request,
+            route,
+            service,
+            choice,
+            buffer,
+        }),
+        Err(refusal) => Verdict::Refuse(refusal),
+    }
+}
+
+/// A request on its way to a choice.
+struct Deciding<'a, 's> {
+    request: Request<'a>,
+    segments: &'s Segments<'a>,
+    route: &'a RoutePlan,
+    service: &'a ServicePlan,
+    decision: &'s ServiceDecision,
+    switches: &'a Switches,
+}
+
+impl<'a> Deciding<'a, '_> {
+    fn choose(&self, entropy: impl FnOnce() -> [u8; 16]) -> Result<Choice<'a>, Refusal<'a>> {
+        let color = self.color();
+        let verified = self.verified();
+        let asked = self.asked();
+        let pinned = match (verified, asked) {
+            (Some(version), _) => Some((version, Reason::Verification)),
+            (
+                None,
+                Some(Asked {
+                    found: Some(version),
+                    detector,
+                    ..
+                }),
+            ) => Some((version, Reason::Wanted(detector))),
+            (
+                None,
+                Some(Asked {
+                    found: None,
+                    detector,
+                    ..
+                }),
+            ) => {
+                self.unknown(detector)?;
+                Some((self.service.default, Reason::UnknownVersion))
+            }
+            (None, None) => self.by_color(color),
+        };
+        let bucketing = Bucketing {
+            request: &self.request,
+            service: self.service,
+            weight: self.decision.weight,
+            switches: self.switches,
+        };
+        let bucketed = bucket(&bucketing, pinned.is_some(), entropy);
+        let (mut version, reason) = pinned
+            .or_else(|| Some((bucketed.group_version()?, Reason::Experiment)))
+            .or_else(|| Some((bucketed.candidate?, Reason::Rollout)))
+            .unwrap_or_else(|| self.default_version());
+        let mut degraded = None;
+        if reason != Reason::Verification
+            && let Some(fallback) = self.decision.fallback(version)
+        {
+            degraded = self.service.version(version);
+            version = fallback;
+        }
+        if let Some(seconds) = self.decision.frozen(version)
+            && is_unsafe_method(self.request.method)
+        {
+            let frozen = refusal(Refused::FrozenWrites, 503, Some(self.service));
+            return Err(Refusal {
+                retry_after: Some(seconds),
+                ..frozen
+            });
+        }
+        // A number without a version cannot come out of compilation; the default exists always.
+        let serving = self
+            .service
+            .version(version)
+            .or_else(|| self.service.versions.first());
+        let Some(serving) = serving else {
+            return Err(refusal(Refused::UnknownVersion, 404, Some(self.service)));
+        };
+        let (unit, cohorts, rollout) = (bucketed.unit, bucketed.cohorts, bucketed.rollout);
+        Ok(Choice {
+            version,
+            serving,
+            reason,
+            degraded,
+            color,
+            asked,
+            unit,
+            cohorts,
+            rollout,
+        })
+    }
+
+    fn color(&self) -> ColorSeen<'a> {
+        let mut invalid = 0;
+        for source in &self.service.color_sources {
+            let Some(value) = self.color_in(*source) else {
+                continue;
+            };
+            match value.value().and_then(Color::parse) {
+                Some(color) => {
+                    return ColorSeen {
+                        color,
+                        source: Some(*source),
+                        invalid,
+                    };
+                }
+                None => invalid += 1,
+            }
+        }
+        ColorSeen {
+            color: Color::DEFAULT,
+            source: None,
+            invalid,
+        }
+    }
+
+    fn color_in(&self, source: ColorSource) -> Option<Single<'a>> {
+        let found = match source {
+            ColorSource::Header => match self.request.color {
+                Single::Absent => None,
+                sent => return Some(sent),
+            },
+            ColorSource::Baggage if !self.switches.has(FeatureSwitch::Baggage) => None,
+            ColorSource::Baggage => self
+                .request
+                .baggage()
+                .find_map(|value| baggage::get(value, BAGGAGE_KEY)),
+            ColorSource::Cookie => self.request.cookie(COLOR_COOKIE),
+            ColorSource::Query => query::get(self.request.query, COLOR_PARAMETER),
+        };
+        found.map(Single::One)
+    }
+
+    fn by_color(&self, seen: ColorSeen<'_>) -> Option<(u8, Reason)> {
+        let color = seen.color.as_str();
+        let mapped = self.service.colors.iter().find(|(name, _)| name == color);
+        mapped.map(|(_, version)| (*version, Reason::Color))
+    }
+
+    /// The version that `X-Stage` names, if the channel is open to this request.
+    fn verified(&self) -> Option<u8> {
+        let stage = self.request.stage.value()?;
+        let open = match &self.service.verification {
+            VerificationPlan::Off => false,
+            VerificationPlan::Open => true,
+            VerificationPlan::Token { header, token } => {
+                let sent = self.request.headers.single(header.as_bytes());
+                sent.value()
+                    .is_some_and(|sent| sent.ct_eq(token.as_bytes()).into())
+            }
+        };
+        if !open || !self.switches.has(FeatureSwitch::Verification) {
+            return None;
+        }
+        self.service.wanted(Wanted::parse(stage)?)
+    }
+
+    fn asked(&self) -> Option<Asked> {
+        self.service
+            .detect
+            .iter()
+            .find_map(|detector| self.asked_in(*detector))
+    }
+
+    fn asked_in(&self, detector: Detector) -> Option<Asked> {
+        let service = self.service;
+        let text = match detector {
+            Detector::Accept => {
+                let configured = |wanted| service.wanted(wanted).is_some();
+                let wanted = match negotiate(self.request.accept(), configured) {
+                    Negotiated::NotAsked => return None,
+                    Negotiated::Version(wanted) | Negotiated::Unknown(wanted) => wanted,
+                };
+                let found = service.wanted(wanted);
+                return Some(Asked {
+                    detector,
+                    wanted: Some(wanted),
+                    found,
+                });
+            }
+            Detector::Path => {
+                let at = usize::from(self.route.version_segment?);
+                Single::One(self.segments.get(at)?)
+            }
+            Detector::Header => self.request.version,
+            Detector::Query => match query::get(self.request.query, VERSION_PARAMETER) {
+                None => Single::Absent,
+                Some(value) => Single::One(value),
+            },
+        };
+        if matches!(text, Single::Absent | Single::One(b"")) {
+            return None;
+        }
+        let wanted = text.value().and_then(Wanted::parse);
+        Some(Asked {
+            detector,
+            wanted,
+            found: wanted.and_then(|wanted| service.wanted(wanted)),
+        })
+    }
+
+    fn unknown(&self, detector: Detector) -> Result<(), Refusal<'a>> {
+        let status = match (self.service.on_unknown, detector) {
+            (OnUnknown::Default, _) => return Ok(()),
+            (OnUnknown::Reject, Detector::Accept) => 406,
+            (OnUnknown::Reject, Detector::Path) => 404,
+            (OnUnknown::Reject, Detector::Header | Detector::Query) => 400,
+        };
+        Err(refusal(Refused::UnknownVersion, status, Some(self.service)))
+    }
+
+    fn default_version(&self) -> (u8, Reason) {
+        let switched = self
+            .switches
+            .route_version()
+            .and_then(|wanted| self.service.wanted(wanted));
+        match switched {
+            Some(version) => (version, Reason::RouteVersion),
+            None => (self.service.default, Reason::Default),
+        }
+    }
+}
+
+fn refuse<'a>(why: Refused, status: u32, service: Option<&'a ServicePlan>) -> Verdict<'a> {
+    Verdict::Refuse(refusal(why, status, service))
+}
+
+fn refusal(why: Refused, status: u32, service: Option<&ServicePlan>) -> Refusal<'_> {
+    Refusal {
+        why,
+        status,
+        retry_after: None,
+        service,
+    }
+}

@@ -1,0 +1,163 @@
+//! Cohorts: the unit of a request, its group in each layer's experiment, and its place in the
+//! rollout. Each is bucketed with a seed of its own, so that all are independent.
+
+use arrayvec::ArrayVec;
+
+use crate::hash::Unit;
+use crate::plan::{LayerPlan, ServicePlan};
+use crate::request::Request;
+use crate::slots::lookup;
+use crate::switches::{FeatureSwitch, Switches};
+use crate::terms::UnitSource;
+use crate::verdict::{Cohort, MAX_COHORTS, MINT_COOKIE, MINTED_LENGTH, RolloutSeen, UnitSeen};
+
+/// What bucketing looks at.
+pub(super) struct Bucketing<'a, 's> {
+    pub(super) request: &'s Request<'a>,
+    pub(super) service: &'a ServicePlan,
+    /// The rollout's slots by decision.
+    pub(super) weight: Option<u32>,
+    pub(super) switches: &'s Switches,
+}
+
+/// Where the request's unit stands.
+pub(super) struct Bucketed<'a> {
+    pub(super) unit: UnitSeen<'a>,
+    pub(super) cohorts: ArrayVec<Cohort<'a>, MAX_COHORTS>,
+    pub(super) rollout: Option<RolloutSeen>,
+    /// The candidate, when the unit is in its share.
+    pub(super) candidate: Option<u8>,
+}
+
+/// Buckets a request. A version that is pinned already leaves the rollout out, but not the
+/// experiments: their features are sent whatever version serves.
+pub(super) fn bucket<'a>(
+    bucketing: &Bucketing<'a, '_>,
+    is_pinned: bool,
+    entropy: impl FnOnce() -> [u8; 16],
+) -> Bucketed<'a> {
+    let service = bucketing.service;
+    let mut units = Units {
+        request: bucketing.request,
+        minted: None,
+        entropy: Some(entropy),
+    };
+    let mut bucketed = Bucketed {
+        unit: UnitSeen::Unneeded,
+        cohorts: ArrayVec::new(),
+        rollout: None,
+        candidate: None,
+    };
+    if bucketing.switches.has(FeatureSwitch::Experiments) {
+        for layer in &service.layers {
+            let sources = if layer.units.is_empty() {
+                &service.units
+            } else {
+                &layer.units
+            };
+            let unit = units.find(sources);
+            bucketed.see(unit);
+            if let Some(cohort) = cohort(layer, unit)
+                && bucketed.cohorts.try_push(cohort).is_err()
+            {
+                break;
+            }
+        }
+    }
+    let rollout = service.rollout.as_ref();
+    let rollout = rollout.filter(|_| !is_pinned && bucketing.switches.has(FeatureSwitch::Rollout));
+    if let Some(rollout) = rollout {
+        let unit = units.find(&service.units);
+        bucketed.see(unit);
+        let below = bucketing.weight.unwrap_or(rollout.slots);
+        if let Some(bytes) = unit.bytes() {
+            let slot = rollout.seed.slot(bytes).get();
+            bucketed.rollout = Some(RolloutSeen { slot, below });
+            bucketed.candidate = (slot < below).then_some(rollout.candidate);
+        }
+    }
+    bucketed
+}
+
+impl<'a> Bucketed<'a> {
+    /// The version of the first group that has one.
+    pub(super) fn group_version(&self) -> Option<u8> {
+        self.cohorts.iter().find_map(|cohort| cohort.group.version)
+    }
+
+    /// A minted unit must be told to the client, whatever else was found.
+    fn see(&mut self, unit: UnitSeen<'a>) {
+        if !matches!(self.unit, UnitSeen::Minted(_)) {
+            self.unit = unit;
+        }
+    }
+}
+
+fn cohort<'a>(layer: &'a LayerPlan, unit: UnitSeen<'a>) -> Option<Cohort<'a>> {
+    let Some(bytes) = unit.bytes() else {
+        // Without a unit: the default group of the layer's first experiment.
+        let group = layer.experiments.first()?.groups.first()?;
+        return Some(Cohort { group, slot: None });
+    };
+    let experiment = lookup(&layer.ranges, layer.seed.slot(bytes))?;
+    let experiment = layer.experiments.get(usize::try_from(experiment).ok()?)?;
+    let slot = experiment.seed.slot(bytes);
+    let group = lookup(&experiment.ranges, slot)?;
+    let group = experiment.groups.get(usize::try_from(group).ok()?)?;
+    Some(Cohort {
+        group,
+        slot: Some(slot.get()),
+    })
+}
+
+/// Finds units; mints at most one for a request.
+struct Units<'a, 's, E> {
+    request: &'s Request<'a>,
+    minted: Option<[u8; MINTED_LENGTH]>,
+    entropy: Option<E>,
+}
+
+impl<'a, E: FnOnce() -> [u8; 16]> Units<'a, '_, E> {
+    fn find(&mut self, sources: &'a [UnitSource]) -> UnitSeen<'a> {
+        for source in sources {
+            let seen = match source {
+                UnitSource::Header(name) => {
+                    let value = self.request.headers.single(name.as_bytes()).value();
+                    valid(value).map(|value| UnitSeen::Header(name, value))
+                }
+                UnitSource::Cookie(name) => {
+                    let value = self.request.cookie(name.as_bytes());
+                    valid(value).map(|value| UnitSeen::Cookie(name, value))
+                }
+                UnitSource::Mint => Some(self.mint()),
+            };
+            if let Some(seen) = seen {
+                return seen;
+            }
+        }
+        UnitSeen::Missing
+    }
+
+    fn mint(&mut self) -> UnitSeen<'a> {
+        if let Some(unit) = valid(self.request.cookie(MINT_COOKIE.as_bytes())) {
+            return UnitSeen::Cookie(MINT_COOKIE, unit);
+        }
+        if let Some(entropy) = self.entropy.take() {
+            self.minted = Some(hexadecimal(entropy()));
+        }
+        self.minted.map_or(UnitSeen::Missing, UnitSeen::Minted)
+    }
+}
+
+fn valid(value: Option<&[u8]>) -> Option<&[u8]> {
+    value.filter(|value| Unit::new(value).is_some())
+}
+
+fn hexadecimal(bytes: [u8; 16]) -> [u8; MINTED_LENGTH] {
+    let mut digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    std::array::from_fn(|_| match digits.next() {
+        Some(digit @ 0..=9) => b'0' + digit,
+        Some(digit) => b'a' + digit - 10,
+        None => b'0',
+    })
+}

@@ -1,0 +1,231 @@
+//! What becomes of a request, and why.
+
+mod refusal;
+mod write;
+
+use arrayvec::ArrayVec;
+
+use crate::color::Color;
+use crate::plan::{GroupPlan, Plan, RoutePlan, ServicePlan, VersionPlan};
+use crate::request::Request;
+use crate::switches::Switches;
+use crate::terms::{ColorSource, Detector};
+use crate::version::Wanted;
+pub use refusal::{Refusal, Refused};
+pub use write::Edit;
+pub(crate) use write::{BAGGAGE_KEY, MINT_COOKIE};
+
+/// Most layers of a service, and so most cohorts of a request.
+pub(crate) const MAX_COHORTS: usize = 16;
+/// A minted unit: 128 bits in hexadecimal.
+pub(crate) const MINTED_LENGTH: usize = 32;
+
+/// What becomes of a request.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "lives for one request; a box would allocate for each"
+)]
+pub enum Verdict<'a> {
+    /// No route matches: the request passes untouched to the default.
+    Pass,
+    /// It goes to a version.
+    Route(Routed<'a>),
+    /// It is answered here.
+    Refuse(Refusal<'a>),
+}
+
+/// A request that goes to a version.
+#[derive(Debug)]
+pub struct Routed<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) switches: &'a Switches,
+    pub(crate) request: Request<'a>,
+    pub(crate) route: &'a RoutePlan,
+    pub(crate) service: &'a ServicePlan,
+    pub(crate) choice: Choice<'a>,
+    /// Where values are put together.
+    pub(crate) buffer: &'a mut Vec<u8>,
+}
+
+/// Everything that was found out about a request and the version it goes to.
+#[derive(Clone, Debug)]
+pub(crate) struct Choice<'a> {
+    pub(crate) version: u8,
+    pub(crate) serving: &'a VersionPlan,
+    pub(crate) reason: Reason,
+    /// The version that would have served it, had it not been degraded.
+    pub(crate) degraded: Option<&'a VersionPlan>,
+    pub(crate) color: ColorSeen<'a>,
+    pub(crate) asked: Option<Asked>,
+    pub(crate) unit: UnitSeen<'a>,
+    pub(crate) cohorts: ArrayVec<Cohort<'a>, MAX_COHORTS>,
+    pub(crate) rollout: Option<RolloutSeen>,
+}
+
+/// Why a version serves a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// `X-Stage` through the verification channel.
+    Verification,
+    /// The request asked for it.
+    Wanted(Detector),
+    /// The request asked for a version that is not configured.
+    UnknownVersion,
+    /// The color is mapped to it.
+    Color,
+    /// The experiment group has it.
+    Experiment,
+    /// The unit is in the candidate's share.
+    Rollout,
+    /// `ROUTE_VERSION` made it the default.
+    RouteVersion,
+    /// Nothing else decided.
+    Default,
+}
+
+/// The color of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ColorSeen<'a> {
+    pub(crate) color: Color<'a>,
+    /// `None` for the default color.
+    pub(crate) source: Option<ColorSource>,
+    /// Sources that held something that is no color.
+    pub(crate) invalid: u32,
+}
+
+/// The version a request asks for; `wanted` is `None` when it cannot be read as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) detector: Detector,
+    pub(crate) wanted: Option<Wanted>,
+    pub(crate) found: Option<u8>,
+}
+
+/// The unit that is bucketed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UnitSeen<'a> {
+    /// Nothing asked for one.
+    Unneeded,
+    /// Asked for, and not there.
+    Missing,
+    Header(&'a str, &'a [u8]),
+    Cookie(&'a str, &'a [u8]),
+    Minted([u8; MINTED_LENGTH]),
+}
+
+/// The group of one experiment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cohort<'a> {
+    pub(crate) group: &'a GroupPlan,
+    /// `None` for the default group of a request without a unit.
+    pub(crate) slot: Option<u32>,
+}
+
+/// Where the unit stands in the rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RolloutSeen {
+    pub(crate) slot: u32,
+    pub(crate) below: u32,
+}
+
+/// Something rare that happened to a request and that operators count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// A color that is none was dropped.
+    InvalidColor,
+    /// A version was asked for that is not configured.
+    UnknownVersion,
+    /// The version's metadata is longer than 512 bytes and was cut.
+    MetadataTruncated,
+    /// A unit was minted.
+    Minted,
+    /// There was no unit to bucket.
+    NoUnit,
+    /// A degraded version's request went to its fallback.
+    Degraded,
+    /// The request was answered here.
+    Refused,
+}
+
+impl Verdict<'_> {
+    /// The rare events of this request.
+    pub fn counts(&self) -> impl Iterator<Item = Count> {
+        Count::ALL
+            .into_iter()
+            .filter(|count| self.counts_as(*count))
+    }
+
+    fn counts_as(&self, count: Count) -> bool {
+        match self {
+            Self::Pass => false,
+            Self::Refuse(refusal) => match count {
+                Count::Refused => true,
+                Count::UnknownVersion => refusal.why == Refused::UnknownVersion,
+                _ => false,
+            },
+            Self::Route(Routed { choice, .. }) => match count {
+                Count::InvalidColor => choice.color.invalid > 0,
+                Count::UnknownVersion => choice.reason == Reason::UnknownVersion,
+                Count::MetadataTruncated => choice.serving.metadata_truncated,
+                Count::Minted => matches!(choice.unit, UnitSeen::Minted(_)),
+                Count::NoUnit => choice.unit == UnitSeen::Missing,
+                Count::Degraded => choice.degraded.is_some(),
+                Count::Refused => false,
+            },
+        }
+    }
+}
+
+impl Reason {
+    /// The word in `x-ombre-decision`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Verification => "verification",
+            Self::Wanted(detector) => detector.name(),
+            Self::UnknownVersion => "unknown_version",
+            Self::Color => "color",
+            Self::Experiment => "experiment",
+            Self::Rollout => "rollout",
+            Self::RouteVersion => "route_version",
+            Self::Default => "default",
+        }
+    }
+}
+
+impl UnitSeen<'_> {
+    /// What is hashed.
+    pub(crate) fn bytes(&self) -> Option<&[u8]> {
+        match self {
+            Self::Unneeded | Self::Missing => None,
+            Self::Header(_, bytes) | Self::Cookie(_, bytes) => Some(bytes),
+            Self::Minted(bytes) => Some(bytes),
+        }
+    }
+}
+
+impl Count {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::InvalidColor,
+        Self::UnknownVersion,
+        Self::MetadataTruncated,
+        Self::Minted,
+        Self::NoUnit,
+        Self::Degraded,
+        Self::Refused,
+    ];
+
+    /// The word in the metric `ombre_<name>_total`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::InvalidColor => "invalid_color",
+            Self::UnknownVersion => "unknown_version",
+            Self::MetadataTruncated => "metadata_truncated",
+            Self::Minted => "minted",
+            Self::NoUnit => "no_unit",
+            Self::Degraded => "degraded",
+            Self::Refused => "refused",
+        }
+    }
+}
