@@ -57,9 +57,17 @@ pub(crate) struct Choice<'a> {
     /// The version that would have served it, had it not been degraded.
     pub(crate) degraded: Option<&'a VersionPlan>,
     pub(crate) color: ColorSeen<'a>,
+    #[cfg_attr(
+        not(feature = "load"),
+        expect(dead_code, reason = "explanations read it")
+    )]
     pub(crate) asked: Option<Asked>,
     pub(crate) unit: UnitSeen<'a>,
     pub(crate) cohorts: ArrayVec<Cohort<'a>, MAX_COHORTS>,
+    #[cfg_attr(
+        not(feature = "load"),
+        expect(dead_code, reason = "explanations read it")
+    )]
     pub(crate) rollout: Option<RolloutSeen>,
 }
 

@@ -30,7 +30,8 @@ pub(super) fn read<T: DeserializeOwned>(file: &SourceFile) -> Result<T, Problem>
             file: file.name.clone(),
             line: location.map(|at| at.line()),
             column: location.map(|at| at.column()),
-            path: if path == "." { String::new() } else { path },
+            // `.` is the whole document, and `?` something that has no name yet.
+            path: path.trim_end_matches('?').trim_end_matches('.').to_owned(),
             message: message(&error.to_string()),
         }
     })
@@ -78,11 +79,20 @@ fn options() -> Options {
 /// The parser's message without its own rendering of the place, which the problem has already.
 fn message(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
-    let cut = line.rfind(" at line ").or_else(|| line.rfind(" (line "));
+    let cut = [" at line ", " (line ", ", set DuplicateKeyPolicy"]
+        .iter()
+        .find_map(|mark| line.rfind(mark));
     let kept = cut
         .and_then(|at| line.split_at_checked(at))
         .map_or(line, |(kept, _)| kept);
-    kept.trim_start_matches("error: ").to_owned()
+    match kept.trim_start_matches("error: ") {
+        "expected sequence start" => "expected a list, like `[a, b]`".to_owned(),
+        "expected mapping start" => "expected a map, like `{ key: value }`".to_owned(),
+        "invalid u32" => "expected a whole number, not below 0".to_owned(),
+        "unexpected end of input" => "the document ends too early, or is empty".to_owned(),
+        "expected string scalar" => "expected a text".to_owned(),
+        other => other.to_owned(),
+    }
 }
 
 /// A document as far as finding places needs it.
