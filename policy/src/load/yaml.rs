@@ -79,9 +79,8 @@ fn options() -> Options {
 /// The parser's message without its own rendering of the place, which the problem has already.
 fn message(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
-    let cut = [" at line ", " (line ", ", set DuplicateKeyPolicy"]
-        .iter()
-        .find_map(|mark| line.rfind(mark));
+    let marks = [" at line ", " (line ", ", set DuplicateKeyPolicy"];
+    let cut = marks.iter().filter_map(|mark| line.find(mark)).min();
     let kept = cut
         .and_then(|at| line.split_at_checked(at))
         .map_or(line, |(kept, _)| kept);
