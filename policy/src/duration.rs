@@ -24,7 +24,7 @@ pub struct Moment(u64);
 pub enum DurationError {
     /// The text is not a whole number followed by a known unit.
     #[error(
-        "`{0}` is not a duration; write a whole number and a unit, like `800ms`, `30s`, `5m` or `1h`"
+        "`{0}` is not a duration; write a whole number and a unit, like `800ms`, `30s`, `5m`, `1h` or `30d`"
     )]
     Shape(String),
     /// The span does not fit into 64 bits of milliseconds.
@@ -120,6 +120,7 @@ impl FromStr for Millis {
             "s" => 1_000,
             "m" => 60_000,
             "h" => 3_600_000,
+            "d" => 86_400_000,
             _ => return Err(shape()),
         };
         number
@@ -203,7 +204,7 @@ mod tests {
         let error = "30".parse::<Millis>().unwrap_err();
         assert_eq!(
             error.to_string(),
-            "`30` is not a duration; write a whole number and a unit, like `800ms`, `30s`, `5m` or `1h`"
+            "`30` is not a duration; write a whole number and a unit, like `800ms`, `30s`, `5m`, `1h` or `30d`"
         );
     }
 

@@ -136,3 +136,6 @@ impl InForce {
         )
     }
 }
+
+#[cfg(all(test, feature = "load"))]
+mod tests;
