@@ -109,7 +109,7 @@ fn vendor_types_name_versions() {
 #[test]
 fn the_highest_weight_of_a_configured_version_wins() {
     use Negotiated::NotAsked;
-    let cases: [(&str, &[&[u8]], Negotiated); 20] = [
+    let cases: [(&str, &[&[u8]], Negotiated); 21] = [
         ("none", &[], NotAsked),
         ("empty", &[b""], NotAsked),
         ("commas", &[b",,, ,"], NotAsked),
@@ -168,6 +168,11 @@ fn the_highest_weight_of_a_configured_version_wins() {
             version("v2"),
         ),
         ("zero", &[b"application/vnd.a.v2+json;q=0"], NotAsked),
+        (
+            "least",
+            &[b"application/vnd.a.v2+json;q=0.001"],
+            version("v2"),
+        ),
         (
             "zero_decimals",
             &[b"application/vnd.a.v2+json;q=0.000, application/vnd.a.v1+json;q=0.1"],

@@ -65,6 +65,8 @@ fn templates_are_read_segment_by_segment() {
             r"/{id:\}+\{}",
             vec![pattern("id", r"\}+\{")],
         ),
+        ("escaped_open", r"/{id:x\{}", vec![pattern("id", r"x\{")]),
+        ("escaped_close", r"/{id:x\}}", vec![pattern("id", r"x\}")]),
         (
             "escaped_backslash",
             r"/{id:a\\}",
