@@ -3,6 +3,7 @@
 
 pub mod evidence;
 pub mod judge;
+pub mod machine;
 pub mod settings;
 pub mod share;
 pub mod triggers;
