@@ -2,6 +2,7 @@
 //! The controller collects, stores and publishes; see `docs/release.md` for the states.
 
 pub mod evidence;
+pub mod fleet;
 pub mod judge;
 pub mod machine;
 pub mod settings;
