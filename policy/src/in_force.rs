@@ -137,5 +137,6 @@ impl InForce {
     }
 }
 
-#[cfg(all(test, feature = "load"))]
+#[cfg(test)]
+#[cfg(feature = "load")]
 mod tests;

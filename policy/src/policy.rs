@@ -3,6 +3,7 @@
 
 pub(crate) mod experiment;
 pub(crate) mod names;
+mod release;
 pub(crate) mod rewrite;
 pub(crate) mod rollout;
 pub(crate) mod route;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::hash::SLOTS;
 use crate::slots::SlotTable;
 pub(crate) use experiment::{Experiment, Group, Layer};
+pub use release::{Member, Release};
 pub(crate) use route::{Host, Route};
 pub(crate) use service::{Service, Verification, Version};
 
@@ -119,6 +121,10 @@ impl Share {
             reason = "whole and between 0 and SLOTS, checked above"
         )]
         Ok(Self(whole as u32))
+    }
+
+    pub(crate) fn percentage(self) -> f64 {
+        f64::from(self.0) * 100.0 / f64::from(SLOTS)
     }
 
     pub(crate) const fn slots(self) -> u32 {

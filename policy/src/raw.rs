@@ -8,6 +8,9 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::duration::Millis;
+use crate::release::settings::RawDegrade;
+use crate::release::share::Percent;
 use crate::terms::{ColorSource, Detector, Metadata, OnUnknown, UnitSource};
 
 /// A policy file.
@@ -60,6 +63,9 @@ pub struct RawService {
     /// Several experiments.
     #[serde(default)]
     pub experiments: Vec<RawExperimentSource>,
+    /// How the candidate is judged and moved; automation is off without it.
+    #[serde(default)]
+    pub degrade: Option<RawDegrade>,
     /// Whether `X-Stage` may choose the version (§4.3).
     #[serde(default)]
     pub verification: RawVerification,
@@ -112,7 +118,7 @@ pub struct RawVersion {
 pub struct RawMint {
     /// How long browsers keep it; a year unless given.
     #[serde(default)]
-    pub lifetime: Option<String>,
+    pub lifetime: Option<Millis>,
 }
 
 /// The candidate's share.
@@ -123,12 +129,12 @@ pub struct RawRollout {
     pub candidate: String,
     /// Percent, up to three decimals.
     pub weight: f64,
-    /// Percents of the ramp.
+    /// Whole percents of the ramp, rising to 100.
     #[serde(default)]
-    pub steps: Option<Vec<f64>>,
+    pub steps: Option<Vec<Percent>>,
     /// The least time at each step.
     #[serde(default)]
-    pub hold: Option<String>,
+    pub hold: Option<Millis>,
 }
 
 /// An experiment: in a file of its own, as the article prints it, or in place.

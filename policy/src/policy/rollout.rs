@@ -1,14 +1,33 @@
-//! The rollout: which version is the candidate, and which share of unpinned traffic it gets.
+//! The rollout: which version is the candidate, which share of unpinned traffic it gets, how it
+//! ramps, and by what it is judged.
 
 use super::Share;
+use crate::duration::Millis;
 use crate::load::report::{Place, Report};
 use crate::raw::RawRollout;
+use crate::release::settings::{RawDegrade, Settings};
+use crate::release::share::Percent;
+
+/// The ramp of the design, in percent.
+const STEPS: [u8; 6] = [1, 5, 10, 25, 50, 100];
+const HOLD: Millis = Millis::from_secs(300);
 
 /// A candidate and its share.
 #[derive(Clone, Debug)]
 pub(crate) struct Rollout {
     pub(crate) candidate: usize,
     pub(crate) weight: Share,
+    /// Rising to 100.
+    pub(crate) steps: Vec<Percent>,
+    pub(crate) hold: Millis,
+}
+
+/// By what the candidate is judged, and who takes over.
+#[derive(Clone, Debug)]
+pub(crate) struct Degrade {
+    pub(crate) settings: Settings,
+    /// `None` for the default version.
+    pub(crate) fallback: Option<usize>,
 }
 
 impl Rollout {
@@ -22,18 +41,69 @@ impl Rollout {
         let candidate_place = place.key("candidate");
         let candidate = version(report, &candidate_place, &raw.candidate);
         if candidate.is_some() && candidate == default {
-            report.error(
-                &candidate_place,
-                format!(
-                    "`{}` is the default version: name the one that is released",
-                    raw.candidate
-                ),
+            let message = format!(
+                "`{}` is the default version: name the one that is released",
+                raw.candidate
             );
+            report.error(&candidate_place, message);
         }
+        let steps = match &raw.steps {
+            Some(steps) => steps.clone(),
+            None => STEPS
+                .into_iter()
+                .filter_map(|step| Percent::new(step).ok())
+                .collect(),
+        };
+        check_steps(report, &place.key("steps"), &steps);
         let weight = report.take(&place.key("weight"), Share::percent(raw.weight))?;
+        let hold = raw.hold.unwrap_or(HOLD);
         Some(Self {
             candidate: candidate?,
             weight,
+            steps,
+            hold,
         })
+    }
+}
+
+impl Degrade {
+    pub(crate) fn validate(
+        report: &mut Report,
+        place: &Place,
+        raw: &RawDegrade,
+        has_rollout: bool,
+        version: impl Fn(&mut Report, &Place, &str) -> Option<usize>,
+    ) -> Option<Self> {
+        if !has_rollout {
+            report.error(
+                place,
+                "judges the candidate of a rollout: add `rollout` to the service",
+            );
+        }
+        let fallback_place = place.key("fallback");
+        let fallback = raw.fallback.as_deref();
+        let fallback = fallback.map(|name| version(report, &fallback_place, name));
+        match Settings::from_raw(raw) {
+            Ok(settings) => Some(Self {
+                settings,
+                fallback: fallback.flatten(),
+            }),
+            Err(problems) => {
+                for (path, message) in problems {
+                    report.error(&place.key(&path), message);
+                }
+                None
+            }
+        }
+    }
+}
+
+fn check_steps(report: &mut Report, place: &Place, steps: &[Percent]) {
+    let rising = steps.is_sorted_by(|one, next| one < next) && !steps.contains(&Percent::ZERO);
+    if !rising || steps.last() != Some(&Percent::FULL) {
+        report.error(
+            place,
+            "must rise to 100, for instance `[1, 5, 10, 25, 50, 100]`",
+        );
     }
 }

@@ -3,7 +3,7 @@
 use super::experiment::{Layer, layers, units};
 use super::names::{Unique, check_cluster, check_header_text, check_name, header_name};
 use super::rewrite::Rewrite;
-use super::rollout::Rollout;
+use super::rollout::{Degrade, Rollout};
 use super::route::{Route, check_params};
 use crate::color::Color;
 use crate::load::report::{Place, Report};
@@ -36,6 +36,8 @@ pub(crate) struct Service {
     /// Seconds that browsers keep a minted unit.
     pub(crate) mint_lifetime: u64,
     pub(crate) rollout: Option<Rollout>,
+    /// How the candidate is judged and moved; without it nothing moves by itself.
+    pub(crate) degrade: Option<Degrade>,
     pub(crate) layers: Vec<Layer>,
     pub(crate) verification: Verification,
     pub(crate) secret: Vec<Metadata>,
@@ -98,6 +100,16 @@ impl Service {
         let rollout = raw.rollout.as_ref().and_then(|rollout| {
             Rollout::validate(report, &rollout_place, rollout, version, default)
         });
+        let degrade_place = place.key("degrade");
+        let degrade = raw.degrade.as_ref().and_then(|degrade| {
+            Degrade::validate(
+                report,
+                &degrade_place,
+                degrade,
+                raw.rollout.is_some(),
+                version,
+            )
+        });
         let layers = layers(report, &raw.name, &included.experiments, version);
         if layers.len() > MAX_LAYERS {
             let message = format!(
@@ -137,6 +149,7 @@ impl Service {
             units,
             mint_lifetime: mint_lifetime(report, &place.key("mint").key("lifetime"), raw),
             rollout,
+            degrade,
             layers,
             verification,
             secret: raw.secret.clone(),
@@ -266,15 +279,14 @@ fn order<T: Copy + PartialEq>(
 }
 
 fn mint_lifetime(report: &mut Report, place: &Place, raw: &RawService) -> u64 {
-    let Some(written) = &raw.mint.lifetime else {
+    let Some(lifetime) = raw.mint.lifetime else {
         return YEAR_SECONDS;
     };
-    let parsed = report.take(place, written.parse::<crate::duration::Millis>());
-    let seconds = parsed.map_or(YEAR_SECONDS, |lifetime| lifetime.get() / 1000);
+    let seconds = lifetime.get() / 1000;
     if seconds == 0 {
         report.error(
             place,
-            format!("`{written}` is too short: browsers count whole seconds"),
+            format!("`{lifetime}` is too short: browsers count whole seconds"),
         );
     }
     seconds
