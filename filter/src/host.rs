@@ -53,6 +53,8 @@ pub trait Exchange {
     fn request_headers(&self) -> Vec<u8>;
     /// Replaces a request header.
     fn set_request_header(&self, name: &str, value: &[u8]);
+    /// Removes a request header.
+    fn remove_request_header(&self, name: &str);
     /// Answers the request in the upstream's place.
     fn reply(&self, status: u32, headers: Vec<(&str, &str)>, body: &[u8]);
 }

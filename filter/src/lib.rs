@@ -5,7 +5,6 @@
 
 pub mod config;
 pub mod host;
-pub mod in_force;
 pub mod metrics;
 pub mod poller;
 pub mod registry;

@@ -1,7 +1,7 @@
 //! The filter's counters in Envoy's statistics (`wasmcustom.ombre_...`), defined once per root,
 //! because every definition takes an id that Envoy never frees.
 
-use crate::in_force::Count;
+use ombre_policy::verdict::Count;
 
 use crate::host::Counters;
 

@@ -176,7 +176,10 @@ impl<H: Host> Poller<H> {
         let path = format!("/v1/delivery/{}?after={after}", kind.name());
         let workers = self.crew.count().to_string();
         let applied = self.crew.applied();
-        let rejected = (self.rejected + self.crew.rejected()).to_string();
+        let rejected = self
+            .rejected
+            .saturating_add(self.crew.rejected())
+            .to_string();
         self.told = self.news();
         let headers = [
             ("x-ombre-node", self.identity.node.as_str()),

@@ -51,7 +51,8 @@ pub fn prepare(memory: &impl SharedMemory) {
 pub fn sign_on<H: SharedMemory + Queues>(host: &H) -> Option<Entry> {
     // Two steps, so that nobody is told of a queue that has no consumer yet.
     let id = change(host, |list| {
-        list.next_id += 1;
+        // Wraps rather than ends, should the memory ever hold noise.
+        list.next_id = list.next_id.wrapping_add(1);
         list.next_id
     })?;
     let queue = host.register(&format!("ombre/{id}"));

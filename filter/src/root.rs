@@ -3,13 +3,13 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use ombre_policy::switches::Switches;
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, BufferType, ContextType, MapType};
 
 use crate::config::{ConfigError, PollerConfig, WorkerConfig};
 use crate::host::wasm::Envoy;
-use crate::in_force::Switches;
 use crate::poller::{Identity, Poller};
 use crate::stream::{self, Flow};
 use crate::switches;

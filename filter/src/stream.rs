@@ -2,9 +2,9 @@
 //! a request is looked at; everything that Envoy does itself is left to it.
 
 use ombre_policy::headers::HeaderMap;
+use ombre_policy::verdict::{Edit, Refusal, Verdict};
 
-use crate::host::Host;
-use crate::in_force::Verdict;
+use crate::host::{Exchange, Host};
 use crate::metrics::Event;
 use crate::worker::Worker;
 
@@ -17,7 +17,7 @@ pub enum Flow {
     Answered,
 }
 
-/// Decides the request that `host` is at.
+/// Decides the request that the worker's host is at.
 pub fn on_request_headers<H: Host>(worker: &mut Worker<H>) -> Flow {
     let Worker {
         host,
@@ -37,18 +37,30 @@ pub fn on_request_headers<H: Host>(worker: &mut Worker<H>) -> Flow {
     }
     match verdict {
         Verdict::Pass => Flow::Continue,
-        Verdict::Route(routed) => {
-            routed.write(|name, value| host.set_request_header(name, value));
+        Verdict::Route(mut routed) => {
+            routed.write(|edit| match edit {
+                Edit::Set(name, value) => host.set_request_header(name, value),
+                Edit::Remove(name) => host.remove_request_header(name),
+            });
             Flow::Continue
         }
         Verdict::Refuse(refusal) => {
-            let headers = refusal.headers();
-            let headers = headers
-                .iter()
-                .map(|(name, value)| (*name, value.as_str()))
-                .collect();
-            host.reply(refusal.status(), headers, &refusal.body());
+            refuse(host, &refusal);
             Flow::Answered
         }
     }
 }
+
+fn refuse(host: &impl Exchange, refusal: &Refusal<'_>) {
+    let retry_after = refusal.retry_after().map(|seconds| seconds.to_string());
+    let mut headers = vec![("content-type", "application/json")];
+    headers.extend(
+        retry_after
+            .as_deref()
+            .map(|seconds| ("retry-after", seconds)),
+    );
+    host.reply(refusal.status(), headers, refusal.body().as_bytes());
+}
+
+#[cfg(test)]
+mod tests;

@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use ombre_policy::document::{Kind, Revision};
+use ombre_policy::in_force::{InForce, NotTaken, Taken};
+use ombre_policy::switches::Switches;
 
 use crate::host::Host;
-use crate::in_force::{InForce, Refused, Switches, Taken};
 use crate::metrics::{Event, Metrics};
 use crate::registry::{self, Entry, Report};
 use crate::shelf::{self, Latest};
@@ -137,15 +138,15 @@ impl<H: Host> Worker<H> {
             }
             Ok(Taken::NotNewer) => {}
             // They are for the policy before, or for the one to come, and are tried again with it.
-            Err(Refused::OtherPolicy { .. }) => {}
-            Err(refused) => {
+            Err(NotTaken::OtherPolicy { .. }) => {}
+            Err(why) => {
                 self.metrics.event(&self.host, Event::DocumentRejected);
                 self.report.rejected += 1;
-                log::warn!("{} refused, the one before stays: {refused}", kind.name());
+                log::warn!("{} refused, the one before stays: {why}", kind.name());
             }
         }
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -20,11 +20,25 @@ pub struct Sent {
     pub headers: Vec<(String, String)>,
 }
 
+/// What lies under a key, and the number of its last write.
+pub type Value = (Vec<u8>, u32);
+
+/// An answer that was given.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// Its status.
+    pub status: u32,
+    /// Its headers.
+    pub headers: Vec<(String, String)>,
+    /// Its body.
+    pub body: String,
+}
+
 /// Clones share everything, as the roots of one Envoy do, but for the tick period and the request.
 #[derive(Clone, Debug, Default)]
 pub struct Fake {
     /// Shared memory: value and the number of its last write.
-    pub memory: Rc<RefCell<HashMap<String, (Vec<u8>, u32)>>>,
+    pub memory: Rc<RefCell<HashMap<String, Value>>>,
     /// Keys that were read, in order.
     pub reads: Rc<RefCell<Vec<String>>>,
     /// Queue names; a queue's number is its place, from one.
@@ -43,10 +57,10 @@ pub struct Fake {
     pub period: Cell<Option<Duration>>,
     /// The request's headers, serialized.
     pub request: RefCell<Vec<u8>>,
-    /// Request headers that were set.
-    pub set: RefCell<Vec<(String, Vec<u8>)>>,
+    /// Request headers that were set, and `None` for those that were removed.
+    pub edits: RefCell<Vec<(String, Option<Vec<u8>>)>>,
     /// The answers given.
-    pub replies: RefCell<Vec<(u32, String)>>,
+    pub replies: RefCell<Vec<Reply>>,
 }
 
 impl Fake {
@@ -130,10 +144,7 @@ impl Calls for Fake {
         sent.push(Sent {
             token,
             path: path.to_owned(),
-            headers: headers
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect(),
+            headers: owned(headers),
         });
         Some(token)
     }
@@ -145,15 +156,21 @@ impl Exchange for Fake {
     }
 
     fn set_request_header(&self, name: &str, value: &[u8]) {
-        self.set
+        self.edits
             .borrow_mut()
-            .push((name.to_owned(), value.to_vec()));
+            .push((name.to_owned(), Some(value.to_vec())));
     }
 
-    fn reply(&self, status: u32, _: Vec<(&str, &str)>, body: &[u8]) {
-        self.replies
-            .borrow_mut()
-            .push((status, String::from_utf8_lossy(body).into_owned()));
+    fn remove_request_header(&self, name: &str) {
+        self.edits.borrow_mut().push((name.to_owned(), None));
+    }
+
+    fn reply(&self, status: u32, headers: Vec<(&str, &str)>, body: &[u8]) {
+        self.replies.borrow_mut().push(Reply {
+            status,
+            headers: owned(&headers),
+            body: String::from_utf8_lossy(body).into_owned(),
+        });
     }
 }
 
@@ -173,4 +190,9 @@ impl Entropy for Fake {
     fn entropy(&self) -> [u8; 16] {
         [7; 16]
     }
+}
+
+fn owned(headers: &[(&str, &str)]) -> Vec<(String, String)> {
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    headers.iter().map(owned).collect()
 }

@@ -102,6 +102,10 @@ impl Exchange for Envoy {
         let _ = hostcalls::set_map_value_bytes(MapType::HttpRequestHeaders, name, Some(value));
     }
 
+    fn remove_request_header(&self, name: &str) {
+        let _ = hostcalls::remove_map_value(MapType::HttpRequestHeaders, name);
+    }
+
     fn reply(&self, status: u32, headers: Vec<(&str, &str)>, body: &[u8]) {
         let _ = hostcalls::send_http_response(status, headers, Some(body));
     }

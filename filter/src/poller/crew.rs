@@ -71,10 +71,8 @@ impl Crew {
     }
 
     pub(super) fn rejected(&self) -> u64 {
-        self.members
-            .iter()
-            .map(|member| member.report.rejected)
-            .sum()
+        let each = self.members.iter().map(|member| member.report.rejected);
+        each.fold(0, u64::saturating_add)
     }
 }
 
