@@ -1,0 +1,71 @@
+//! From policy files to a plan: the controller's one call into the language.
+
+use ombre_policy::decisions::{DecisionTable, Decisions};
+use ombre_policy::document::FORMAT;
+use ombre_policy::load::{Files, SourceFile, load};
+use ombre_policy::plan::Plan;
+use ombre_policy::policy::{Policy, SlotTables};
+use ombre_policy::problem::{Problem, Problems};
+use xxhash_rust::xxh64::xxh64;
+
+/// A good policy, ready to be published.
+pub struct Compiled {
+    /// What the files say.
+    pub policy: Policy,
+    /// What the filters run.
+    pub plan: Plan,
+    /// Where the units' groups lie; kept, so that the next load moves only whom it must.
+    pub slots: SlotTables,
+    /// What is allowed, and probably not meant.
+    pub warnings: Vec<Problem>,
+    /// The policy files it came from.
+    pub sources: Vec<SourceFile>,
+    /// Equal for policies that the filters cannot tell apart.
+    pub fingerprint: u64,
+}
+
+impl Compiled {
+    /// Loads and compiles.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the files.
+    pub fn new(
+        sources: Vec<SourceFile>,
+        files: &dyn Files,
+        previous: &SlotTables,
+    ) -> Result<Self, Problems> {
+        let loaded = load(&sources, files)?;
+        let slots = loaded.policy.slots(previous);
+        let plan = Plan::compile(&loaded.policy, &slots);
+        // Over the encoded plan, not the text: a comment is no reason to publish, another
+        // release of ombre that encodes otherwise is.
+        let fingerprint = xxh64(&plan.encode(&DecisionTable::default()), FORMAT.into());
+        Ok(Self {
+            policy: loaded.policy,
+            plan,
+            slots,
+            warnings: loaded.warnings,
+            sources,
+            fingerprint,
+        })
+    }
+
+    /// The decisions that this policy can carry out, and the problems of those it cannot. The
+    /// policy may have lost a service or version since; the decisions for the others hold on.
+    pub fn applicable(&self, decisions: &Decisions) -> (DecisionTable, Vec<Problem>) {
+        if let Ok(table) = decisions.compile(&self.policy) {
+            return (table, Vec::new());
+        }
+        let mut good = Decisions::default();
+        let mut problems = Vec::new();
+        for (service, decided) in &decisions.services {
+            let mut alone = Decisions::default();
+            alone.services.insert(service.clone(), decided.clone());
+            match alone.compile(&self.policy) {
+                Ok(_) => good.services.extend(alone.services),
+                Err(found) => problems.extend(found.iter().cloned()),
+            }
+        }
+        (good.compile(&self.policy).unwrap_or_default(), problems)
+    }
+}
