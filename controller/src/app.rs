@@ -4,6 +4,7 @@ pub mod decisions;
 pub mod delivery;
 pub mod explain;
 pub mod health;
+pub mod host;
 pub mod policy;
 pub mod status;
 
@@ -13,6 +14,7 @@ use std::time::{Duration, SystemTime};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use tokio::sync::watch;
 
@@ -35,6 +37,8 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// How long a poll waits.
     pub patience: Duration,
+    /// Whether it serves its own machine alone.
+    pub loopback: bool,
     /// When the controller was started.
     pub started: SystemTime,
     /// Becomes true when waiting polls are to end.
@@ -61,6 +65,7 @@ pub fn router(app: App) -> Router {
             )
         })
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .layer(from_fn_with_state(app.clone(), host::check))
         .with_state(app)
 }
 

@@ -50,22 +50,15 @@ impl Compiled {
         })
     }
 
-    /// The decisions that this policy can carry out, and the problems of those it cannot. The
-    /// policy may have lost a service or version since; the decisions for the others hold on.
+    /// The decisions that this policy can carry out, and why it cannot carry out the others. The
+    /// policy may have lost a service or version since; the rest of the decisions holds on.
     pub fn applicable(&self, decisions: &Decisions) -> (DecisionTable, Vec<Problem>) {
-        if let Ok(table) = decisions.compile(&self.policy) {
-            return (table, Vec::new());
-        }
-        let mut good = Decisions::default();
-        let mut problems = Vec::new();
-        for (service, decided) in &decisions.services {
-            let mut alone = Decisions::default();
-            alone.services.insert(service.clone(), decided.clone());
-            match alone.compile(&self.policy) {
-                Ok(_) => good.services.extend(alone.services),
-                Err(found) => problems.extend(found.iter().cloned()),
+        match decisions.compile(&self.policy) {
+            Ok(table) => (table, Vec::new()),
+            Err(problems) => {
+                let kept = decisions.kept_by(&self.policy).compile(&self.policy);
+                (kept.unwrap_or_default(), problems.iter().cloned().collect())
             }
         }
-        (good.compile(&self.policy).unwrap_or_default(), problems)
     }
 }

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use ombre_policy::decisions::DecisionTable;
-use ombre_policy::explain::{Explanation, explain};
-use ombre_policy::headers::HeaderMap;
+use ombre_policy::document::Revision;
+use ombre_policy::explain::explain;
+use ombre_policy::in_force::InForce;
 use ombre_policy::policy::SlotTables;
 use reqwest::Url;
 
@@ -28,7 +29,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(10);
 pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let request = Request::from_args(args)?;
     // Checked here as well, so that the mistake is told without a controller.
-    let headers = request.encode()?;
+    let question = request.question()?;
     if let Some(controller) = &args.controller {
         println!("{}", ask(controller, &request, args.output)?);
         return Ok(ExitCode::SUCCESS);
@@ -44,17 +45,14 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::FAILURE);
         }
     };
-    let explanation = answer(&compiled, &DecisionTable::default(), &headers);
+    let mut in_force = InForce::default();
+    in_force.put(compiled.plan, Revision::default(), DecisionTable::default());
+    let explanation = explain(&mut in_force, &question);
     match args.output {
         OutputFormat::Text => println!("{explanation}"),
         OutputFormat::Json => println!("{}", serde_json::to_string_pretty(&explanation)?),
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Asks the plan about a request in the host's serialization.
-pub fn answer(compiled: &Compiled, decisions: &DecisionTable, headers: &[u8]) -> Explanation {
-    explain(&compiled.policy, decisions, HeaderMap::new(headers))
 }
 
 fn ask(controller: &Url, request: &Request, output: OutputFormat) -> anyhow::Result<String> {

@@ -14,6 +14,8 @@ pub mod logging;
 pub mod metrics;
 pub mod nodes;
 pub mod publish;
+#[cfg(test)]
+mod sample;
 pub mod serve;
 pub mod source;
 pub mod state;

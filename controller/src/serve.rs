@@ -35,7 +35,8 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("cannot listen on {}", args.listen))?;
     let address = listener.local_addr()?;
-    if !address.ip().is_loopback() {
+    let loopback = address.ip().is_loopback();
+    if !loopback {
         warn!(%address, "the API has no authentication of its own: keep others away from this address");
     }
     let (stop, stopped) = watch::channel(false);
@@ -44,6 +45,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
         nodes: Arc::new(Nodes::default()),
         metrics: Arc::clone(&metrics),
         patience: delivery::PATIENCE,
+        loopback,
         started: SystemTime::now(),
         stop: stopped.clone(),
     };

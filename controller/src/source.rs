@@ -51,7 +51,7 @@ pub enum SourceError {
     #[error("not UTF-8 text: line {line} has a byte {byte:#04x}; save it as UTF-8")]
     NotText {
         /// The line, from one.
-        line: u32,
+        line: u64,
         /// The first byte that does not fit.
         byte: u8,
     },
@@ -233,9 +233,7 @@ fn not_text(error: &std::string::FromUtf8Error) -> SourceError {
         .unwrap_or_default();
     let newlines = good.iter().filter(|byte| **byte == b'\n').count();
     SourceError::NotText {
-        line: u32::try_from(newlines)
-            .unwrap_or(u32::MAX)
-            .saturating_add(1),
+        line: newlines as u64 + 1,
         byte: bad.first().copied().unwrap_or_default(),
     }
 }

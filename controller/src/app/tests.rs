@@ -3,15 +3,12 @@ use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{Request, Response, header};
 use futures_util::future::join_all;
 use ombre_policy::document::{Kind, Revision, open};
-use ombre_policy::load::SourceFile;
-use ombre_policy::policy::SlotTables;
 use ombre_policy::problem::{Problem, Problems};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 use tower::ServiceExt;
 
-use crate::compiled::Compiled;
-use crate::source::Reader;
+use crate::sample::compiled;
 use crate::state::StateDir;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -33,6 +30,7 @@ impl Fixture {
             nodes: Arc::default(),
             metrics,
             patience,
+            loopback: true,
             started: SystemTime::now(),
             stop: stopped,
         };
@@ -50,16 +48,7 @@ impl Fixture {
     }
 
     fn publish(&self, cluster: &str) {
-        let text = format!(
-            "apiVersion: ombre/v1\nservices:\n  - name: shop\n    routes: [{{ name: shop, path: /shop }}]\n    versions:\n      - {{ name: v1, cluster: stable }}\n      - {{ name: v2, cluster: {cluster} }}\n    default: v1\n"
-        );
-        let source = SourceFile {
-            name: "policy.yaml".to_owned(),
-            text,
-        };
-        let compiled =
-            Compiled::new(vec![source], &Reader::default(), &SlotTables::default()).unwrap();
-        self.app.publisher.put_policy(compiled);
+        self.app.publisher.put_policy(compiled(cluster));
     }
 
     fn revision(&self, kind: Kind) -> Revision {
@@ -166,6 +155,19 @@ async fn what_is_no_poll_is_refused() {
     }
     let (status, _) = fixture.send("POST", "/v1/status", "").await;
     assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
+}
+
+#[tokio::test]
+async fn a_name_that_a_stranger_could_own_is_refused() {
+    let fixture = Fixture::with_policy();
+    for (host, status) in [
+        ("evil.example", StatusCode::MISDIRECTED_REQUEST),
+        ("127.0.0.1:8600", StatusCode::OK),
+    ] {
+        let request = Request::get("/v1/status").header(header::HOST, host);
+        let response = fixture.call(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(response.status(), status, "{host}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -336,13 +338,16 @@ async fn the_policy_is_shown_as_it_was_written() {
 async fn a_request_is_explained_under_what_is_in_force() {
     let fixture = Fixture::with_policy();
     let body = json!({ "url": "http://shop.example/shop", "headers": [["x-api-version", "2"]] });
-    let (status, answer) = fixture.send("POST", "/v1/explain", body.to_string()).await;
+    let ask = async || fixture.send("POST", "/v1/explain", body.to_string()).await;
+    let (status, answer) = ask().await;
     assert_eq!(status, StatusCode::OK, "{answer}");
-    assert!(
-        answer["text"].as_str().unwrap().contains("/shop"),
-        "{answer}"
-    );
-    assert!(answer["explanation"].is_object(), "{answer}");
+    assert_eq!(answer["explanation"]["cluster"], "a", "{answer}");
+    assert!(answer["text"].as_str().unwrap().contains("goes to v2"));
+    let degraded = json!({ "services": { "shop": { "degraded": { "v2": "v1" } } } });
+    let put = fixture.send("PUT", "/v1/decisions", degraded.to_string());
+    assert_eq!(put.await.0, StatusCode::OK);
+    let (_, answer) = ask().await;
+    assert_eq!(answer["explanation"]["cluster"], "stable", "{answer}");
     for body in ["{}", "{\"url\":\"shop\"}", "x"] {
         let (status, _) = fixture.send("POST", "/v1/explain", body).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");

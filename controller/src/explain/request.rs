@@ -1,8 +1,8 @@
-//! A request to ask about, in the shape in which Envoy would show it to the filter.
+//! A request to ask about, as people write it.
 
 use axum::http::uri::InvalidUri;
 use axum::http::{HeaderName, HeaderValue, Method, Uri};
-use ombre_policy::headers::HeaderMap;
+use ombre_policy::explain::Question;
 use serde::{Deserialize, Serialize};
 
 use crate::args::ExplainArgs;
@@ -70,43 +70,41 @@ impl Request {
         })
     }
 
-    /// The header map as the filter gets it: pseudo headers first, names in lower case, the
-    /// `Host` header as `:authority`, and without the headers that Envoy takes from clients.
+    /// The question to the plan: the `Host` header is the authority, as in Envoy.
     ///
     /// # Errors
     /// When no such request could be sent.
-    pub fn encode(&self) -> Result<Vec<u8>, RequestError> {
+    pub fn question(&self) -> Result<Question, RequestError> {
         let method = Method::from_bytes(self.method.as_bytes())
             .map_err(|_| RequestError::Method(self.method.clone()))?;
         let uri: Uri = self.url.parse().map_err(|source| RequestError::Url {
             url: self.url.clone(),
             source,
         })?;
-        let path = uri
+        let target = uri
             .path_and_query()
-            .filter(|path| path.as_str().starts_with('/'))
+            .filter(|target| target.as_str().starts_with('/'))
             .ok_or_else(|| RequestError::NoPath(self.url.clone()))?;
         let mut authority = uri.authority().map_or("", |authority| authority.as_str());
-        let mut rest = Vec::new();
+        let mut headers = Vec::new();
         for (name, value) in &self.headers {
-            let parsed = HeaderName::from_bytes(name.as_bytes())
+            HeaderName::from_bytes(name.as_bytes())
                 .map_err(|_| RequestError::HeaderName(name.clone()))?;
             HeaderValue::from_bytes(value.as_bytes())
                 .map_err(|_| RequestError::HeaderValue(name.clone()))?;
-            match parsed.as_str() {
-                "host" => authority = value,
-                name if name.starts_with("x-ombre-") => {}
-                name => rest.push((name.to_owned(), value.as_str())),
+            if name.eq_ignore_ascii_case("host") {
+                authority = value;
+            } else {
+                headers.push((name.clone(), value.clone()));
             }
         }
-        let mut headers = vec![
-            (":authority".to_owned(), authority),
-            (":path".to_owned(), path.as_str()),
-            (":method".to_owned(), method.as_str()),
-            (":scheme".to_owned(), uri.scheme_str().unwrap_or("http")),
-        ];
-        headers.append(&mut rest);
-        Ok(HeaderMap::encode(&headers))
+        Ok(Question {
+            method: method.to_string(),
+            scheme: uri.scheme_str().unwrap_or("http").to_owned(),
+            authority: authority.to_owned(),
+            target: target.to_string(),
+            headers,
+        })
     }
 }
 
@@ -130,24 +128,17 @@ mod tests {
     }
 
     #[test]
-    fn a_request_looks_as_it_does_to_the_filter() {
-        let sent = [
-            ("X-User-Id", "7"),
-            ("Host", "a.example"),
-            ("X-Ombre-Cluster", "v2"),
-        ];
-        let bytes = request("POST", "http://shop.example/cart?x=1", &sent)
-            .encode()
-            .unwrap();
-        let seen: Vec<_> = HeaderMap::new(&bytes).iter().collect();
-        let expected: [(&[u8], &[u8]); 5] = [
-            (b":authority", b"a.example"),
-            (b":path", b"/cart?x=1"),
-            (b":method", b"POST"),
-            (b":scheme", b"http"),
-            (b"x-user-id", b"7"),
-        ];
-        assert_eq!(seen, expected);
+    fn a_request_becomes_a_question() {
+        let sent = [("X-User-Id", "7"), ("Host", "a.example")];
+        let question = request("POST", "http://shop.example/cart?x=1", &sent).question();
+        let expected = Question {
+            method: "POST".to_owned(),
+            scheme: "http".to_owned(),
+            authority: "a.example".to_owned(),
+            target: "/cart?x=1".to_owned(),
+            headers: vec![("X-User-Id".to_owned(), "7".to_owned())],
+        };
+        assert_eq!(question.unwrap(), expected);
     }
 
     #[test]
@@ -171,7 +162,7 @@ mod tests {
                 "the value of `a`",
             ),
         ] {
-            let error = request.encode().unwrap_err().to_string();
+            let error = request.question().unwrap_err().to_string();
             assert!(error.contains(expected), "{name}: {error}");
         }
     }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::publish::View;
+use crate::sample::text;
 use crate::source::LARGEST_FILE;
 use crate::state::StateDir;
 use axum::http::StatusCode;
@@ -14,12 +15,6 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 const SOON: Duration = Duration::from_secs(10);
-
-fn text(cluster: &str) -> String {
-    format!(
-        "apiVersion: ombre/v1\nservices:\n  - name: shop\n    routes: [{{ name: shop, path: /shop }}]\n    versions:\n      - {{ name: v1, cluster: stable }}\n      - {{ name: v2, cluster: {cluster} }}\n    default: v1\n"
-    )
-}
 
 struct Running {
     dir: tempfile::TempDir,

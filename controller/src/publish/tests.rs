@@ -1,20 +1,8 @@
 use super::*;
 use ombre_policy::document::open;
-use ombre_policy::load::SourceFile;
 use std::path::Path;
 
-use crate::source::Reader;
-
-fn policy(cluster: &str) -> Compiled {
-    let text = format!(
-        "apiVersion: ombre/v1\nservices:\n  - name: shop\n    routes: [{{ name: shop, path: /shop }}]\n    versions:\n      - {{ name: v1, cluster: stable }}\n      - {{ name: v2, cluster: {cluster} }}\n    default: v1\n"
-    );
-    let source = SourceFile {
-        name: "policy.yaml".to_owned(),
-        text,
-    };
-    Compiled::new(vec![source], &Reader::default(), &SlotTables::default()).unwrap()
-}
+use crate::sample::compiled;
 
 fn start(dir: &Path) -> Publisher {
     let (dir, saved) = StateDir::open(dir).unwrap();
@@ -47,7 +35,7 @@ fn each_change_has_a_larger_revision_and_decisions_follow_the_policy() {
     let publisher = start(dir.path());
     let mut last = Revision::default();
     for cluster in ["a", "b", "c"] {
-        let outcome = publisher.put_policy(policy(cluster));
+        let outcome = publisher.put_policy(compiled(cluster));
         let (policy, decisions) = revisions(&publisher);
         assert_eq!(outcome, Outcome::Published(policy));
         assert!(last < policy && policy < decisions);
@@ -61,20 +49,20 @@ fn each_change_has_a_larger_revision_and_decisions_follow_the_policy() {
 fn an_unchanged_policy_keeps_its_revision_also_over_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let publisher = start(dir.path());
-    publisher.put_policy(policy("a"));
+    publisher.put_policy(compiled("a"));
     let before = revisions(&publisher);
-    let again = publisher.put_policy(policy("a"));
+    let again = publisher.put_policy(compiled("a"));
     assert_eq!(again, Outcome::Unchanged(before.0));
     drop(publisher);
 
     let publisher = start(dir.path());
-    let outcome = publisher.put_policy(policy("a"));
+    let outcome = publisher.put_policy(compiled("a"));
     assert_eq!(outcome, Outcome::Resumed(before.0));
     assert_eq!(revisions(&publisher), before);
     drop(publisher);
 
     let publisher = start(dir.path());
-    publisher.put_policy(policy("b"));
+    publisher.put_policy(compiled("b"));
     assert!(revisions(&publisher).0 > before.1);
 }
 
@@ -86,7 +74,7 @@ fn decisions_are_in_both_documents_and_survive_a_restart() {
         publisher.put_decisions(Decisions::default()),
         Err(DecisionsError::NoPolicy)
     ));
-    publisher.put_policy(policy("a"));
+    publisher.put_policy(compiled("a"));
     let empty = (
         bytes(&publisher, Kind::Policy),
         bytes(&publisher, Kind::Decisions),
@@ -104,7 +92,7 @@ fn decisions_are_in_both_documents_and_survive_a_restart() {
     drop(publisher);
 
     let publisher = start(dir.path());
-    publisher.put_policy(policy("a"));
+    publisher.put_policy(compiled("a"));
     assert_eq!(bytes(&publisher, Kind::Decisions), decided);
 }
 
@@ -112,7 +100,7 @@ fn decisions_are_in_both_documents_and_survive_a_restart() {
 fn decisions_that_do_not_fit_change_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let publisher = start(dir.path());
-    publisher.put_policy(policy("a"));
+    publisher.put_policy(compiled("a"));
     let before = revisions(&publisher);
     let error = publisher.put_decisions(weight("nobody", 1.0)).unwrap_err();
     assert!(matches!(error, DecisionsError::Invalid(_)), "{error}");
@@ -125,7 +113,7 @@ fn a_filter_that_is_ahead_is_overtaken() {
     let publisher = start(dir.path());
     let far = Revision::new(1 << 50);
     publisher.publish_above(Kind::Policy, far);
-    publisher.put_policy(policy("a"));
+    publisher.put_policy(compiled("a"));
     let (policy, decisions) = revisions(&publisher);
     publisher.publish_above(Kind::Decisions, far);
     let overtaken = revisions(&publisher);
@@ -139,7 +127,7 @@ fn a_filter_that_is_ahead_is_overtaken() {
     drop(publisher);
 
     let publisher = start(dir.path());
-    publisher.put_policy(super::tests::policy("a"));
+    publisher.put_policy(compiled("a"));
     assert_eq!(revisions(&publisher), overtaken, "also after a restart");
 }
 
@@ -148,11 +136,11 @@ fn a_state_that_cannot_be_saved_is_told_and_saved_later() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state");
     let publisher = start(&path);
-    publisher.put_policy(policy("a"));
+    publisher.put_policy(compiled("a"));
     // A directory in the place of the next file stops root as well.
     let block = path.join("state.json.next");
     std::fs::create_dir(&block).unwrap();
-    let outcome = publisher.put_policy(policy("b"));
+    let outcome = publisher.put_policy(compiled("b"));
     assert!(
         matches!(outcome, Outcome::Published(_)),
         "filters are served"
@@ -168,6 +156,6 @@ fn a_state_that_cannot_be_saved_is_told_and_saved_later() {
     drop(publisher);
 
     let publisher = start(&path);
-    publisher.put_policy(policy("b"));
+    publisher.put_policy(compiled("b"));
     assert_eq!(revisions(&publisher), before);
 }
