@@ -1,1 +1,24 @@
-//! ombre beside Envoy.
+//! ombre beside Envoy: watches the policy files, keeps the last good policy, and delivers it and
+//! the decisions in force to the filters. It classifies no request itself; whoever asks why a
+//! request went where it went is answered by the code that runs in the filter.
+
+pub mod app;
+pub mod args;
+pub mod clusters;
+pub mod compiled;
+pub mod documents;
+pub mod error;
+pub mod explain;
+pub mod loader;
+pub mod logging;
+pub mod metrics;
+pub mod nodes;
+pub mod publish;
+#[cfg(test)]
+mod sample;
+pub mod serve;
+pub mod source;
+pub mod state;
+pub mod timestamp;
+pub mod validate;
+pub mod watch;

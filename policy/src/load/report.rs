@@ -1,11 +1,11 @@
 //! Collects what is wrong while a policy is validated: each finding at its place.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// A place in a file: what a path like `services[0].routes[1].path` names.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
-    file: Rc<str>,
+    file: Arc<str>,
     path: String,
 }
 
@@ -53,7 +53,7 @@ impl Place {
 
     fn with(&self, path: String) -> Self {
         Self {
-            file: Rc::clone(&self.file),
+            file: Arc::clone(&self.file),
             path,
         }
     }

@@ -1,0 +1,132 @@
+//! The long poll by which documents reach the filters: answered at once when there is something
+//! newer, else when there is, else with 304 after half a minute.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::{Duration, SystemTime};
+
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use ombre_policy::document::{Kind, Revision};
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, timeout_at};
+use tracing::error;
+
+use crate::app::App;
+use crate::documents::Published;
+use crate::error::ApiError;
+use crate::metrics::Poll;
+
+/// How long a poll waits for news. The poller itself gives up after 45 s.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A revision ahead of ours is only believed up to here (in the year 287396): publishing above
+/// the largest number there is would end publishing.
+const LARGEST_AHEAD: u64 = 1 << 53;
+
+/// `GET /v1/delivery/{policy|decisions}?after=<revision>`.
+///
+/// # Errors
+/// 404 for another document, 400 for an `after` that is not a revision.
+pub async fn poll(
+    State(app): State<App>,
+    Path(kind): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let kind = [Kind::Policy, Kind::Decisions]
+        .into_iter()
+        .find(|known| known.name() == kind)
+        .ok_or_else(|| {
+            let detail = "no such document; there are `policy` and `decisions`";
+            ApiError::new(StatusCode::NOT_FOUND, detail)
+        })?;
+    let after = after(query.as_deref().unwrap_or_default())?;
+    app.nodes.polled(&headers, kind, after, SystemTime::now());
+    let news = app.publisher.documents().subscribe(kind);
+    let deadline = Instant::now() + patience(app.patience);
+    match wait(&app, kind, after, news, deadline).await {
+        Some(document) => {
+            app.metrics.poll(kind, Poll::Delivered);
+            Ok(answer(document))
+        }
+        None => {
+            app.metrics.poll(kind, Poll::NothingNew);
+            Ok(StatusCode::NOT_MODIFIED.into_response())
+        }
+    }
+}
+
+async fn wait(
+    app: &App,
+    kind: Kind,
+    after: Revision,
+    mut news: watch::Receiver<Option<Published>>,
+    deadline: Instant,
+) -> Option<Published> {
+    let mut stop = app.stop.clone();
+    let mut found = async || {
+        loop {
+            let current = news.borrow_and_update().clone();
+            match current {
+                Some(document) if document.revision > after => return Some(document),
+                Some(document) if document.revision < after => {
+                    let publisher = app.publisher.clone();
+                    let raise = move || publisher.publish_above(kind, after);
+                    if let Err(error) = spawn_blocking(raise).await {
+                        error!(%error, "publishing failed unexpectedly");
+                        return None;
+                    }
+                    // It is there already, so that there may be no further news.
+                    if app.publisher.documents().revision(kind) > Some(after) {
+                        continue;
+                    }
+                }
+                Some(_) | None => {}
+            }
+            news.changed().await.ok()?;
+        }
+    };
+    tokio::select! {
+        found = timeout_at(deadline, found()) => found.ok().flatten(),
+        _ = stop.wait_for(|stop| *stop) => None,
+    }
+}
+
+fn answer(document: Published) -> Response {
+    let headers = [
+        (
+            header::CONTENT_TYPE.as_str(),
+            "application/octet-stream".to_owned(),
+        ),
+        ("x-ombre-revision", document.revision.to_string()),
+    ];
+    (headers, document.bytes).into_response()
+}
+
+/// `after=<number>`; without it, zero: everything is newer.
+fn after(query: &str) -> Result<Revision, ApiError> {
+    let mut revision = Revision::default();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let number = pair
+            .strip_prefix("after=")
+            .and_then(|text| text.parse().ok())
+            .filter(|number| *number <= LARGEST_AHEAD);
+        revision = Revision::new(number.ok_or_else(|| {
+            let detail = format!("the query takes `after=<revision>`, a number up to {LARGEST_AHEAD}, and nothing else");
+            ApiError::new(StatusCode::BAD_REQUEST, detail)
+        })?);
+    }
+    Ok(revision)
+}
+
+/// Up to a tenth shorter, at random, so that polls that began together do not stay together.
+fn patience(longest: Duration) -> Duration {
+    let random = RandomState::new().hash_one(0_u8) % 1000;
+    let share = u32::try_from(random).unwrap_or_default();
+    longest - longest / 10 * share / 1000
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+//! Asks Envoy's admin address which clusters it has, so that a policy that names another one is
+//! refused here and not answered with 503 there.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use ombre_policy::policy::Policy;
+use ombre_policy::problem::{Problem, Problems};
+use reqwest::{Client, Url};
+use serde::Deserialize;
+use tracing::warn;
+
+/// Each Envoy has this long to answer.
+const TIME_LIMIT: Duration = Duration::from_secs(1);
+/// A thousand clusters with a dozen endpoints each take about 10 MiB.
+const SIZE_LIMIT: usize = 64 << 20;
+
+/// The Envoys to ask.
+pub struct Clusters {
+    client: Client,
+    admins: Vec<Url>,
+}
+
+/// Why an Envoy did not say which clusters it has.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// No answer, or not in time.
+    #[error(transparent)]
+    Http(#[from] reqwest::Error),
+    /// An answer without end.
+    #[error("the answer is larger than {SIZE_LIMIT} bytes")]
+    Large,
+    /// Another answer than Envoy's.
+    #[error("the answer is not Envoy's list of clusters: {0}")]
+    Answer(#[from] serde_json::Error),
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(default)]
+    cluster_statuses: Vec<Status>,
+}
+
+#[derive(Deserialize)]
+struct Status {
+    name: String,
+}
+
+impl Clusters {
+    /// # Errors
+    /// When the HTTP client cannot be built.
+    pub fn new(admins: Vec<Url>) -> Result<Self, reqwest::Error> {
+        let client = Client::builder().timeout(TIME_LIMIT).no_proxy().build()?;
+        Ok(Self { client, admins })
+    }
+
+    /// Checks a policy's clusters against every Envoy that answers. One that does not answer may
+    /// be starting; that is logged and no reason to refuse.
+    ///
+    /// # Errors
+    /// One problem for each cluster that some Envoy does not have.
+    pub async fn check(&self, policy: &Policy) -> Result<(), Problems> {
+        let mut problems = Vec::new();
+        for admin in &self.admins {
+            match self.known(admin).await {
+                Ok(known) => problems.extend(missing(policy, &known, admin)),
+                Err(error) => {
+                    warn!(%admin, error = &error as &dyn std::error::Error, "clusters not checked: Envoy gave no list");
+                }
+            }
+        }
+        Problems::none_of(problems)
+    }
+
+    async fn known(&self, admin: &Url) -> Result<BTreeSet<String>, AdminError> {
+        let mut url = admin.clone();
+        url.set_path("/clusters");
+        url.set_query(Some("format=json"));
+        let mut response = self.client.get(url).send().await?.error_for_status()?;
+        let mut body = Vec::new();
+        while let Some(part) = response.chunk().await? {
+            if body.len() + part.len() > SIZE_LIMIT {
+                return Err(AdminError::Large);
+            }
+            body.extend_from_slice(&part);
+        }
+        let answer: Answer = serde_json::from_slice(&body)?;
+        let names = answer.cluster_statuses.into_iter();
+        Ok(names.map(|status| status.name).collect())
+    }
+}
+
+fn missing(policy: &Policy, known: &BTreeSet<String>, admin: &Url) -> Vec<Problem> {
+    policy
+        .clusters()
+        .filter(|(_, _, cluster)| !known.contains(*cluster))
+        .map(|(file, path, cluster)| Problem {
+            file: file.to_owned(),
+            line: None,
+            column: None,
+            path: path.to_owned(),
+            message: format!("the Envoy at {admin} has no cluster `{cluster}`; add it there first, or correct the name"),
+        })
+        .collect()
+}

@@ -1,0 +1,64 @@
+//! From policy files to a plan: the controller's one call into the language.
+
+use ombre_policy::decisions::{DecisionTable, Decisions};
+use ombre_policy::document::FORMAT;
+use ombre_policy::load::{Files, SourceFile, load};
+use ombre_policy::plan::Plan;
+use ombre_policy::policy::{Policy, SlotTables};
+use ombre_policy::problem::{Problem, Problems};
+use xxhash_rust::xxh64::xxh64;
+
+/// A good policy, ready to be published.
+pub struct Compiled {
+    /// What the files say.
+    pub policy: Policy,
+    /// What the filters run.
+    pub plan: Plan,
+    /// Where the units' groups lie; kept, so that the next load moves only whom it must.
+    pub slots: SlotTables,
+    /// What is allowed, and probably not meant.
+    pub warnings: Vec<Problem>,
+    /// The policy files it came from.
+    pub sources: Vec<SourceFile>,
+    /// Equal for policies that the filters cannot tell apart.
+    pub fingerprint: u64,
+}
+
+impl Compiled {
+    /// Loads and compiles.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the files.
+    pub fn new(
+        sources: Vec<SourceFile>,
+        files: &dyn Files,
+        previous: &SlotTables,
+    ) -> Result<Self, Problems> {
+        let loaded = load(&sources, files)?;
+        let slots = loaded.policy.slots(previous);
+        let plan = Plan::compile(&loaded.policy, &slots);
+        // Over the encoded plan, not the text: a comment is no reason to publish, another
+        // release of ombre that encodes otherwise is.
+        let fingerprint = xxh64(&plan.encode(&DecisionTable::default()), FORMAT.into());
+        Ok(Self {
+            policy: loaded.policy,
+            plan,
+            slots,
+            warnings: loaded.warnings,
+            sources,
+            fingerprint,
+        })
+    }
+
+    /// The decisions that this policy can carry out, and why it cannot carry out the others. The
+    /// policy may have lost a service or version since; the rest of the decisions holds on.
+    pub fn applicable(&self, decisions: &Decisions) -> (DecisionTable, Vec<Problem>) {
+        match decisions.compile(&self.policy) {
+            Ok(table) => (table, Vec::new()),
+            Err(problems) => {
+                let kept = decisions.kept_by(&self.policy).compile(&self.policy);
+                (kept.unwrap_or_default(), problems.iter().cloned().collect())
+            }
+        }
+    }
+}

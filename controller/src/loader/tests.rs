@@ -1,0 +1,240 @@
+use super::*;
+use crate::publish::View;
+use crate::sample::text;
+use crate::source::LARGEST_FILE;
+use crate::state::StateDir;
+use axum::http::StatusCode;
+use axum::{Router, routing::get};
+use ombre_policy::document::Kind;
+use reqwest::Url;
+use std::fs;
+use std::path::Path;
+use std::sync::Mutex;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+const SOON: Duration = Duration::from_secs(10);
+
+struct Running {
+    dir: tempfile::TempDir,
+    publisher: Arc<Publisher>,
+    metrics: Arc<Metrics>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    fn new(first: Option<&str>, admins: Vec<Url>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("policy.yaml");
+        if let Some(first) = first {
+            fs::write(&path, first).unwrap();
+        }
+        let (state, saved) = StateDir::open(&dir.path().join("state")).unwrap();
+        let metrics = Arc::new(Metrics::default());
+        let publisher = Arc::new(Publisher::new(state, saved, Arc::clone(&metrics)));
+        let clusters = Clusters::new(admins).unwrap();
+        let loader = Loader::new(
+            vec![path],
+            Arc::clone(&publisher),
+            Arc::clone(&metrics),
+            clusters,
+        );
+        let (stop, stopped) = watch::channel(false);
+        let task = tokio::spawn(loader.run(stopped));
+        Self {
+            dir,
+            publisher,
+            metrics,
+            stop,
+            task,
+        }
+    }
+
+    fn policy(&self) -> std::path::PathBuf {
+        self.dir.path().join("policy.yaml")
+    }
+
+    /// Waits for this to be so; polls, because a refusal is told to nobody.
+    async fn until(&self, what: &str, so: impl Fn(&View) -> bool) -> View {
+        let wait = async {
+            loop {
+                let view = self.publisher.view();
+                if so(&view) {
+                    return view;
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        timeout(SOON, wait)
+            .await
+            .unwrap_or_else(|_| panic!("never: {what}"))
+    }
+
+    async fn until_refused(&self, expected: &str) {
+        self.until(expected, |view| {
+            let refusal = view.refusal.as_ref();
+            refusal.is_some_and(|refusal| refusal.problems.to_string().contains(expected))
+        })
+        .await;
+    }
+
+    async fn end(self) {
+        self.stop.send_replace(true);
+        timeout(SOON, self.task).await.expect("ends").unwrap();
+    }
+}
+
+fn replace(path: &Path, text: &[u8]) {
+    let next = path.with_extension("next");
+    fs::write(&next, text).unwrap();
+    fs::rename(&next, path).unwrap();
+}
+
+fn good(view: &View) -> bool {
+    view.in_force.is_some() && view.refusal.is_none()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_becomes_of_the_file_the_last_good_policy_stays() {
+    let running = Running::new(Some(&text("a")), Vec::new());
+    let path = running.policy();
+    let first = running.until("published", good).await;
+    let first = first.in_force.unwrap().revision;
+    let noise: Vec<u8> = (0..10 << 20)
+        .map(|n: u32| (n.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
+    let bad: [(&[u8], &str); 5] = [
+        (b"services: [", "policy.yaml:"),
+        (b"apiVersion: ombre/v1\nservices: []\nextra: 1\n", "extra"),
+        (&noise, "not UTF-8 text"),
+        (&vec![b'x'; 10 << 20], "policy.yaml:"),
+        (
+            &vec![b'x'; LARGEST_FILE as usize + 1],
+            "split it into several",
+        ),
+    ];
+    for (text, expected) in bad {
+        replace(&path, text);
+        running.until_refused(expected).await;
+        let now = running.publisher.view().in_force.unwrap().revision;
+        assert_eq!(now, first, "{expected}");
+    }
+    fs::remove_file(&path).unwrap();
+    running.until_refused("no such file").await;
+    fs::create_dir(&path).unwrap();
+    running.until_refused("is a directory").await;
+    fs::remove_dir(&path).unwrap();
+    fs::write(&path, text("b")).unwrap();
+    let view = running.until("good again", good).await;
+    assert!(view.in_force.unwrap().revision > first);
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_half_written_file_is_read_when_it_is_whole() {
+    use std::io::Write;
+    let running = Running::new(Some(&text("a")), Vec::new());
+    let first = running.until("published", good).await.in_force.unwrap();
+    let whole = text("b");
+    let (start, rest) = whole.split_at(whole.len() / 2);
+    let mut file = fs::File::create(running.policy()).unwrap();
+    file.write_all(start.as_bytes()).unwrap();
+    running
+        .until("half is refused", |view| view.refusal.is_some())
+        .await;
+    file.write_all(rest.as_bytes()).unwrap();
+    drop(file);
+    let view = running.until("whole", good).await;
+    assert!(view.in_force.unwrap().revision > first.revision);
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_comes_late_is_published() {
+    let running = Running::new(None, Vec::new());
+    running.until_refused("no such file").await;
+    fs::write(running.policy(), text("a")).unwrap();
+    running.until("published", good).await;
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_broken_content_is_told_once() {
+    let running = Running::new(Some("services: ["), Vec::new());
+    running
+        .until("refused", |view| view.refusal.is_some())
+        .await;
+    replace(&running.policy(), b"services: [");
+    replace(&running.policy(), b"services: [ ");
+    running
+        .until("another refusal", |_| {
+            let text = running.metrics.text(0, 0);
+            text.contains("ombre_policy_loads_total{result=\"Refused\"} 2")
+        })
+        .await;
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_saved_file_is_published_within_moments() {
+    let running = Running::new(Some(&text("a")), Vec::new());
+    running.until("published", good).await;
+    let mut news = running.publisher.documents().subscribe(Kind::Policy);
+    let mut times = Vec::new();
+    for number in 0..30 {
+        news.borrow_and_update();
+        let saved = Instant::now();
+        fs::write(running.policy(), text(&format!("c{number}"))).unwrap();
+        timeout(SOON, news.changed())
+            .await
+            .expect("published")
+            .unwrap();
+        times.push(saved.elapsed());
+    }
+    times.sort();
+    let (median, longest) = (times.get(15).unwrap(), times.last().unwrap());
+    println!("save to publication: median {median:?}, longest {longest:?}");
+    assert!(*median < Duration::from_millis(100), "{times:?}");
+    running.end().await;
+}
+
+/// An Envoy's admin address that has these clusters.
+async fn admin(clusters: Arc<Mutex<Vec<&'static str>>>) -> Url {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let answer = move || async move {
+        let clusters = clusters.lock().unwrap().clone();
+        let statuses: Vec<_> = clusters
+            .iter()
+            .map(|name| serde_json::json!({ "name": name, "added_via_api": false }))
+            .collect();
+        let body = serde_json::json!({ "cluster_statuses": statuses });
+        (StatusCode::OK, body.to_string())
+    };
+    let router = Router::new().route("/clusters", get(answer));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    url.parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_an_envoy_lacks_is_refused_until_it_has_it() {
+    let clusters = Arc::new(Mutex::new(vec!["stable"]));
+    let url = admin(Arc::clone(&clusters)).await;
+    let running = Running::new(Some(&text("a")), vec![url]);
+    running.until_refused("has no cluster `a`").await;
+    assert!(running.publisher.view().in_force.is_none());
+    clusters.lock().unwrap().push("a");
+    running.until("published", good).await;
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_envoy_that_does_not_answer_refuses_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = format!("http://{}", listener.local_addr().unwrap());
+    let running = Running::new(Some(&text("a")), vec![silent.parse().unwrap()]);
+    running.until("published", good).await;
+    running.end().await;
+}

@@ -1,0 +1,199 @@
+//! Every metric of the controller. Names begin with `ombre_`, carry their unit, and counters
+//! end in `_total`; labels come from enums.
+
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use ombre_policy::document::{Kind, Revision};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+/// The registry and what is in it.
+pub struct Metrics {
+    registry: Registry,
+    policy_loads: Family<LoadLabels, Counter>,
+    policy_load_seconds: Histogram,
+    policy_revision: Gauge<u64, AtomicU64>,
+    decisions_revision: Gauge<u64, AtomicU64>,
+    state_saves: Family<SaveLabels, Counter>,
+    state_saved: Gauge,
+    polls: Family<PollLabels, Counter>,
+    polls_waiting: Gauge,
+    nodes: Gauge,
+}
+
+/// What became of a load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Load {
+    /// In force.
+    Accepted,
+    /// Nothing that filters could tell apart.
+    Unchanged,
+    /// The last good policy stays.
+    Refused,
+}
+
+/// How a long poll ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Poll {
+    /// With a document.
+    Delivered,
+    /// With nothing new.
+    NothingNew,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LoadLabels {
+    result: Load,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SaveLabels {
+    ok: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PollLabels {
+    kind: KindLabel,
+    result: Poll,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum KindLabel {
+    Policy,
+    Decisions,
+}
+
+impl EncodeLabelValue for KindLabel {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
+        match self {
+            Self::Policy => Kind::Policy.name().encode(encoder),
+            Self::Decisions => Kind::Decisions.name().encode(encoder),
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("ombre"),
+            policy_loads: Family::default(),
+            policy_load_seconds: Histogram::new(exponential_buckets(0.001, 4.0, 8)),
+            policy_revision: Gauge::default(),
+            decisions_revision: Gauge::default(),
+            state_saves: Family::default(),
+            state_saved: Gauge::default(),
+            polls: Family::default(),
+            polls_waiting: Gauge::default(),
+            nodes: Gauge::default(),
+        };
+        metrics.register();
+        metrics
+    }
+}
+
+impl Metrics {
+    /// Counts a load of the policy files.
+    pub fn load(&self, result: Load) {
+        self.policy_loads
+            .get_or_create(&LoadLabels { result })
+            .inc();
+    }
+
+    /// Notes how long reading, checking and compiling took.
+    pub fn load_took(&self, time: Duration) {
+        self.policy_load_seconds.observe(time.as_secs_f64());
+    }
+
+    /// Notes the policy in force.
+    pub fn policy_revision(&self, revision: Revision) {
+        self.policy_revision.set(revision.get());
+    }
+
+    /// Notes the decisions in force.
+    pub fn decisions_revision(&self, revision: Revision) {
+        self.decisions_revision.set(revision.get());
+    }
+
+    /// Counts an attempt to save the state.
+    pub fn state_saved(&self, ok: bool) {
+        self.state_saves.get_or_create(&SaveLabels { ok }).inc();
+        self.state_saved.set(ok.into());
+    }
+
+    /// Counts the end of a long poll.
+    pub fn poll(&self, kind: Kind, result: Poll) {
+        let kind = match kind {
+            Kind::Policy => KindLabel::Policy,
+            Kind::Decisions => KindLabel::Decisions,
+        };
+        self.polls.get_or_create(&PollLabels { kind, result }).inc();
+    }
+
+    /// The text that Prometheus reads.
+    pub fn text(&self, polls_waiting: usize, nodes: usize) -> String {
+        self.polls_waiting
+            .set(i64::try_from(polls_waiting).unwrap_or(i64::MAX));
+        self.nodes.set(i64::try_from(nodes).unwrap_or(i64::MAX));
+        let mut text = String::new();
+        if let Err(error) = encode(&mut text, &self.registry) {
+            tracing::error!(%error, "metrics not written");
+        }
+        text
+    }
+
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        let mut gauge = |name: &str, help: &str, gauge: &Gauge| {
+            registry.register(name, help, gauge.clone());
+        };
+        gauge(
+            "state_saved",
+            "1 when the state could be saved the last time",
+            &self.state_saved,
+        );
+        gauge(
+            "polls_waiting",
+            "Long polls that wait now",
+            &self.polls_waiting,
+        );
+        gauge("nodes", "Envoys that polled lately", &self.nodes);
+        registry.register(
+            "policy_revision",
+            "Revision of the policy in force, Unix milliseconds",
+            self.policy_revision.clone(),
+        );
+        registry.register(
+            "decisions_revision",
+            "Revision of the decisions in force, Unix milliseconds",
+            self.decisions_revision.clone(),
+        );
+        registry.register(
+            "policy_loads",
+            "Loads of changed policy files by result",
+            self.policy_loads.clone(),
+        );
+        registry.register_with_unit(
+            "policy_load",
+            "Time to read, check and compile the policy files",
+            Unit::Seconds,
+            self.policy_load_seconds.clone(),
+        );
+        registry.register(
+            "state_saves",
+            "Attempts to save the state",
+            self.state_saves.clone(),
+        );
+        registry.register(
+            "polls",
+            "Long polls that ended, by document and result",
+            self.polls.clone(),
+        );
+    }
+}

@@ -1,0 +1,202 @@
+//! What each Envoy runs, from the headers that its poller sends along. A bounded table: headers
+//! are taken from whoever can reach the API.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use axum::http::HeaderMap;
+use ombre_policy::document::{Kind, Revision};
+use serde::Serialize;
+
+use crate::timestamp;
+
+/// More Envoys than this are not told apart; the one that was silent longest is forgotten.
+const MOST_NODES: usize = 4096;
+const LONGEST_NAME: usize = 256;
+const LONGEST_SWITCHES: usize = 1024;
+
+/// The Envoys that polled, by node id.
+#[derive(Default)]
+pub struct Nodes {
+    table: Mutex<HashMap<String, Node>>,
+}
+
+/// One Envoy.
+#[derive(Clone, Debug, Serialize)]
+pub struct Node {
+    /// Its node id.
+    pub name: String,
+    /// How many workers hold plans.
+    pub workers: Option<u32>,
+    /// What its poller has.
+    pub received: Revisions,
+    /// What every worker of it runs.
+    pub applied: Revisions,
+    /// Since when every worker runs that policy, as far as it told.
+    #[serde(serialize_with = "timestamp::serialize")]
+    pub applied_since: SystemTime,
+    /// The switches that are compiled in or set in its environment, in one line.
+    pub switches: Option<String>,
+    /// How many documents it refused.
+    pub rejected: Option<u64>,
+    /// When it was first heard of.
+    #[serde(serialize_with = "timestamp::serialize")]
+    pub first_seen: SystemTime,
+    /// When it polled last.
+    #[serde(serialize_with = "timestamp::serialize")]
+    pub last_seen: SystemTime,
+}
+
+/// A revision of each document, where known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Revisions {
+    /// Of the policy.
+    pub policy: Option<Revision>,
+    /// Of the decisions.
+    pub decisions: Option<Revision>,
+}
+
+impl Nodes {
+    /// Takes note of a poll. One without a node id is nobody's.
+    pub fn polled(&self, headers: &HeaderMap, kind: Kind, after: Revision, now: SystemTime) {
+        let Some(name) = text(headers, "x-ombre-node", LONGEST_NAME) else {
+            return;
+        };
+        let mut table = self.table();
+        if !table.contains_key(name) && table.len() >= MOST_NODES {
+            forget_most_silent(&mut table);
+        }
+        let node = table.entry(name.to_owned()).or_insert_with(|| Node {
+            name: name.to_owned(),
+            workers: None,
+            received: Revisions::default(),
+            applied: Revisions::default(),
+            applied_since: now,
+            switches: None,
+            rejected: None,
+            first_seen: now,
+            last_seen: now,
+        });
+        node.last_seen = now;
+        match kind {
+            Kind::Policy => node.received.policy = Some(after),
+            Kind::Decisions => node.received.decisions = Some(after),
+        }
+        let applied = text(headers, "x-ombre-applied", LONGEST_NAME)
+            .map(applied)
+            .unwrap_or_default();
+        if applied.policy != node.applied.policy {
+            node.applied_since = now;
+        }
+        node.applied = applied;
+        node.workers =
+            text(headers, "x-ombre-workers", LONGEST_NAME).and_then(|text| text.parse().ok());
+        node.rejected =
+            text(headers, "x-ombre-rejected", LONGEST_NAME).and_then(|text| text.parse().ok());
+        node.switches = text(headers, "x-ombre-switches", LONGEST_SWITCHES).map(str::to_owned);
+    }
+
+    /// All of them, by name.
+    pub fn list(&self) -> Vec<Node> {
+        let mut nodes: Vec<Node> = self.table().values().cloned().collect();
+        nodes.sort_by(|a, b| a.name.cmp(&b.name));
+        nodes
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.table().len()
+    }
+
+    fn table(&self) -> MutexGuard<'_, HashMap<String, Node>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn forget_most_silent(table: &mut HashMap<String, Node>) {
+    let silent = table
+        .values()
+        .min_by_key(|node| node.last_seen)
+        .map(|node| node.name.clone());
+    if let Some(name) = silent {
+        table.remove(&name);
+    }
+}
+
+/// A header of printable ASCII that is not longer than it may be.
+fn text<'a>(headers: &'a HeaderMap, name: &str, longest: usize) -> Option<&'a str> {
+    let value = headers.get(name)?.to_str().ok()?;
+    (!value.is_empty() && value.len() <= longest).then_some(value)
+}
+
+/// `<policy revision>/<decisions revision>`.
+fn applied(text: &str) -> Revisions {
+    let number = |text: &str| text.parse().ok().map(Revision::new);
+    let (policy, decisions) = text.split_once('/').unwrap_or((text, ""));
+    Revisions {
+        policy: number(policy),
+        decisions: number(decisions),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn headers(name: &str, applied: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-ombre-node", name.parse().unwrap());
+        headers.insert("x-ombre-applied", applied.parse().unwrap());
+        headers.insert("x-ombre-workers", "2".parse().unwrap());
+        headers
+    }
+
+    #[test]
+    fn a_node_is_known_by_what_it_told_last() {
+        let nodes = Nodes::default();
+        let start = SystemTime::UNIX_EPOCH;
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let poll = |applied, second| {
+            nodes.polled(
+                &headers("e1", applied),
+                Kind::Policy,
+                Revision::new(5),
+                at(second),
+            );
+        };
+        poll("4/6", 1);
+        poll("5/6", 2);
+        poll("5/7", 3);
+        let list = nodes.list();
+        let [node] = list.as_slice() else {
+            panic!("one node")
+        };
+        assert_eq!(node.applied.policy, Some(Revision::new(5)));
+        assert_eq!(node.applied.decisions, Some(Revision::new(7)));
+        assert_eq!(node.received.policy, Some(Revision::new(5)));
+        assert_eq!(node.workers, Some(2));
+        let times = (node.first_seen, node.applied_since, node.last_seen);
+        assert_eq!(times, (at(1), at(2), at(3)));
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_bad_headers_are_left_out() {
+        let nodes = Nodes::default();
+        let poll = |headers: &HeaderMap, second| {
+            let now = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
+            nodes.polled(headers, Kind::Policy, Revision::new(0), now);
+        };
+        poll(&headers(&"x".repeat(LONGEST_NAME + 1), "1/1"), 0);
+        poll(&HeaderMap::new(), 0);
+        assert_eq!(nodes.count(), 0);
+        for number in 0..MOST_NODES as u64 + 10 {
+            poll(&headers(&format!("e{number}"), "soon"), number);
+        }
+        assert_eq!(nodes.count(), MOST_NODES);
+        let list = nodes.list();
+        assert!(list.iter().all(|node| node.name != "e0"), "the oldest went");
+        assert!(list.iter().all(|node| node.applied == Revisions::default()));
+    }
+}

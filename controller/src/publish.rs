@@ -1,0 +1,374 @@
+//! The one place where what is in force changes: policies, decisions and revisions, one change
+//! at a time, each sealed, stored and handed out. Blocking: call it off the async threads.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::SystemTime;
+
+use ombre_policy::decisions::{DecisionTable, Decisions};
+use ombre_policy::document::{Kind, Revision, seal};
+use ombre_policy::policy::SlotTables;
+use ombre_policy::problem::{Problem, Problems};
+use tracing::{error, info, warn};
+
+use crate::compiled::Compiled;
+use crate::documents::{Documents, Published};
+use crate::metrics::{Load, Metrics};
+use crate::state::{Saved, SavedPolicy, StateDir, StateError};
+
+/// Publishes, and knows what is published.
+pub struct Publisher {
+    documents: Documents,
+    metrics: Arc<Metrics>,
+    held: Mutex<Held>,
+    view: RwLock<View>,
+}
+
+/// What is in force.
+#[derive(Clone)]
+pub struct InForce {
+    /// The policy.
+    pub compiled: Arc<Compiled>,
+    /// Its revision.
+    pub revision: Revision,
+    /// The revision of the decisions document.
+    pub decisions_revision: Revision,
+    /// The operator's decisions, by names.
+    pub decisions: Arc<Decisions>,
+    /// Those of them that this policy can carry out.
+    pub table: Arc<DecisionTable>,
+    /// Why the others are kept but without effect.
+    pub without_effect: Arc<Vec<Problem>>,
+    /// When the policy was loaded from its files.
+    pub loaded_at: SystemTime,
+}
+
+/// Why the newest files are not in force.
+#[derive(Clone)]
+pub struct Refusal {
+    /// What is wrong with them.
+    pub problems: Arc<Problems>,
+    /// Since when.
+    pub since: SystemTime,
+}
+
+/// Everything that can be read at any time, without waiting for a change to be made.
+#[derive(Clone, Default)]
+pub struct View {
+    /// What is in force, once there was a good policy.
+    pub in_force: Option<InForce>,
+    /// Why the newest files are not, if they are not.
+    pub refusal: Option<Refusal>,
+    /// Why the state cannot be kept, if it cannot.
+    pub state_error: Option<String>,
+}
+
+/// What became of a policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is in force under a new revision.
+    Published(Revision),
+    /// It is the one that was in force before a restart, and keeps its revision.
+    Resumed(Revision),
+    /// Filters cannot tell it from the one in force; they hear nothing.
+    Unchanged(Revision),
+}
+
+/// Why decisions were not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum DecisionsError {
+    /// There is nothing yet to decide about.
+    #[error("no policy is in force yet")]
+    NoPolicy,
+    /// They do not fit the policy.
+    #[error("the decisions do not fit the policy")]
+    Invalid(#[source] Problems),
+    /// They would be lost in a restart.
+    #[error("the decisions cannot be stored")]
+    State(#[from] StateError),
+}
+
+impl View {
+    /// Whether a good policy is in force and the state can be kept.
+    pub const fn is_ready(&self) -> bool {
+        self.in_force.is_some() && self.state_error.is_none()
+    }
+}
+
+struct Held {
+    dir: StateDir,
+    saved: Saved,
+    unsaved: bool,
+}
+
+impl Publisher {
+    /// A publisher that goes on from what was saved. Nothing is in force until the first policy.
+    pub fn new(dir: StateDir, saved: Saved, metrics: Arc<Metrics>) -> Self {
+        let publisher = Self {
+            documents: Documents::default(),
+            metrics,
+            held: Mutex::new(Held {
+                dir,
+                saved,
+                unsaved: true,
+            }),
+            view: RwLock::default(),
+        };
+        publisher.save_what_is_unsaved();
+        publisher
+    }
+
+    /// The documents that are handed out.
+    pub const fn documents(&self) -> &Documents {
+        &self.documents
+    }
+
+    /// What is known now.
+    pub fn view(&self) -> View {
+        self.view
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The slot tables that the next policy is to be planned from.
+    pub fn slots(&self) -> SlotTables {
+        self.held().saved.slots.clone()
+    }
+
+    /// Puts a policy in force.
+    pub fn put_policy(&self, compiled: Compiled) -> Outcome {
+        let mut held = self.held();
+        let loaded_at = SystemTime::now();
+        let before = self.view().in_force;
+        let known = held
+            .saved
+            .policy
+            .filter(|saved| saved.fingerprint == compiled.fingerprint);
+        let compiled = Arc::new(compiled);
+        if let (Some(now), Some(known)) = (before, known) {
+            self.change_view(|view| {
+                view.refusal = None;
+                view.in_force = Some(InForce {
+                    compiled,
+                    loaded_at,
+                    ..now
+                });
+            });
+            self.metrics.load(Load::Unchanged);
+            return Outcome::Unchanged(known.revision);
+        }
+        let revision = match known {
+            Some(known) => known.revision,
+            None => next(&mut held.saved),
+        };
+        held.saved.policy = Some(SavedPolicy {
+            fingerprint: compiled.fingerprint,
+            revision,
+        });
+        if known.is_none() || held.saved.decisions_revision <= revision {
+            held.saved.decisions_revision = next(&mut held.saved);
+        }
+        let moved = held.saved.slots != compiled.slots;
+        held.saved.slots = compiled.slots.clone();
+        // Revisions could be found again after a crash, from the clock. Slots could not, so they
+        // are stored before anybody acts on them; nothing else waits for the disk.
+        if moved {
+            self.report_save(&mut held);
+        }
+        self.put_in_force(&held.saved, revision, compiled, loaded_at);
+        if !moved {
+            self.report_save(&mut held);
+        }
+        self.metrics.load(Load::Accepted);
+        match known {
+            Some(_) => Outcome::Resumed(revision),
+            None => Outcome::Published(revision),
+        }
+    }
+
+    /// Notes that the newest files are not fit to be in force.
+    pub fn refuse(&self, problems: Problems) {
+        self.metrics.load(Load::Refused);
+        self.change_view(|view| {
+            view.refusal = Some(Refusal {
+                problems: Arc::new(problems),
+                since: SystemTime::now(),
+            });
+        });
+    }
+
+    /// Puts decisions in force, in place of those before.
+    ///
+    /// # Errors
+    /// When there is no policy, when they do not fit it, or when they cannot be stored; then
+    /// those before stay in force.
+    pub fn put_decisions(&self, decisions: Decisions) -> Result<Revision, DecisionsError> {
+        let mut held = self.held();
+        let now = self.view().in_force.ok_or(DecisionsError::NoPolicy)?;
+        let table = decisions
+            .compile(&now.compiled.policy)
+            .map_err(DecisionsError::Invalid)?;
+        let before = held.saved.clone();
+        let revision = next(&mut held.saved);
+        held.saved.decisions_revision = revision;
+        held.saved.decisions = decisions.clone();
+        if let Err(error) = self.save(&mut held) {
+            held.saved = before;
+            return Err(error.into());
+        }
+        self.hand_out_decisions(revision, now.revision, &table);
+        // Whoever takes the policy from now on starts with these decisions.
+        self.documents.refresh(
+            Kind::Policy,
+            sealed_policy(&now.compiled, now.revision, &table),
+        );
+        self.change_view(|view| {
+            view.in_force = Some(InForce {
+                decisions_revision: revision,
+                decisions: Arc::new(decisions),
+                table: Arc::new(table),
+                without_effect: Arc::default(),
+                ..now
+            });
+        });
+        Ok(revision)
+    }
+
+    /// Publishes above a revision that a filter has and that this controller does not know of,
+    /// because its state was lost or its clock set back. Without this the filter would take
+    /// nothing for as long as the clock needs to catch up.
+    pub fn publish_above(&self, kind: Kind, ahead: Revision) {
+        let mut held = self.held();
+        let Some(now) = self.view().in_force else {
+            return;
+        };
+        if self.documents.revision(kind) >= Some(ahead) {
+            return;
+        }
+        warn!(kind = kind.name(), %ahead, "a filter is ahead of this controller: publishing above it");
+        held.saved.last = held.saved.last.max(ahead);
+        let mut revision = now.revision;
+        if kind == Kind::Policy {
+            revision = next(&mut held.saved);
+            held.saved.policy = Some(SavedPolicy {
+                fingerprint: now.compiled.fingerprint,
+                revision,
+            });
+        }
+        held.saved.decisions_revision = next(&mut held.saved);
+        match kind {
+            Kind::Policy => self.put_in_force(&held.saved, revision, now.compiled, now.loaded_at),
+            Kind::Decisions => {
+                let decisions_revision = held.saved.decisions_revision;
+                self.hand_out_decisions(decisions_revision, revision, &now.table);
+                self.change_view(|view| {
+                    view.in_force = Some(InForce {
+                        decisions_revision,
+                        ..now
+                    });
+                });
+            }
+        }
+        self.report_save(&mut held);
+    }
+
+    /// Tries again to save what could not be saved.
+    pub fn save_what_is_unsaved(&self) {
+        let mut held = self.held();
+        if held.unsaved {
+            self.report_save(&mut held);
+        }
+    }
+
+    fn put_in_force(
+        &self,
+        saved: &Saved,
+        revision: Revision,
+        compiled: Arc<Compiled>,
+        loaded_at: SystemTime,
+    ) {
+        let (table, problems) = compiled.applicable(&saved.decisions);
+        for problem in &problems {
+            warn!(%problem, "decision kept, without effect under this policy");
+        }
+        self.documents
+            .publish(Kind::Policy, sealed_policy(&compiled, revision, &table));
+        self.metrics.policy_revision(revision);
+        self.hand_out_decisions(saved.decisions_revision, revision, &table);
+        self.change_view(|view| {
+            view.refusal = None;
+            view.in_force = Some(InForce {
+                compiled,
+                revision,
+                decisions_revision: saved.decisions_revision,
+                decisions: Arc::new(saved.decisions.clone()),
+                table: Arc::new(table),
+                without_effect: Arc::new(problems),
+                loaded_at,
+            });
+        });
+    }
+
+    fn hand_out_decisions(&self, revision: Revision, policy: Revision, table: &DecisionTable) {
+        let bytes = seal(Kind::Decisions, revision, policy, &table.encode()).into();
+        self.documents
+            .publish(Kind::Decisions, Published { revision, bytes });
+        self.metrics.decisions_revision(revision);
+    }
+
+    /// Saves where the change is made whether or not it can be saved.
+    fn report_save(&self, held: &mut Held) {
+        if let Err(error) = self.save(held) {
+            let message = error.to_string();
+            if self.view().state_error.as_ref() != Some(&message) {
+                error!(%error, "state not saved: filters are served from memory, a restart would lose it");
+            }
+            self.change_view(|view| view.state_error = Some(message));
+        }
+    }
+
+    fn save(&self, held: &mut Held) -> Result<(), StateError> {
+        let result = held.dir.save(&held.saved);
+        held.unsaved = result.is_err();
+        self.metrics.state_saved(result.is_ok());
+        if result.is_ok() && self.view().state_error.is_some() {
+            info!("state is saved again");
+            self.change_view(|view| view.state_error = None);
+        }
+        result
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change_view(&self, change: impl FnOnce(&mut View)) {
+        change(&mut self.view.write().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+fn sealed_policy(compiled: &Compiled, revision: Revision, table: &DecisionTable) -> Published {
+    let bytes = seal(
+        Kind::Policy,
+        revision,
+        revision,
+        &compiled.plan.encode(table),
+    )
+    .into();
+    Published { revision, bytes }
+}
+
+/// The next revision. Both documents draw from one row of numbers, so that a later one is larger
+/// whichever it is.
+fn next(saved: &mut Saved) -> Revision {
+    let unix_ms = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| {
+            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        });
+    saved.last = saved.last.next(unix_ms);
+    saved.last
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,86 @@
+//! `ombre serve`: puts the parts together, runs them, and ends them in order.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use crate::app::{App, delivery, router};
+use crate::args::ServeArgs;
+use crate::clusters::Clusters;
+use crate::loader::Loader;
+use crate::metrics::Metrics;
+use crate::nodes::Nodes;
+use crate::publish::Publisher;
+use crate::state::StateDir;
+
+/// Requests that are being answered have this long when the controller is told to end.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Serves until SIGTERM or Ctrl-C.
+///
+/// # Errors
+/// When the state cannot be taken up or the address cannot be listened on.
+pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
+    let (dir, saved) = StateDir::open(&args.state_dir)?;
+    let metrics = Arc::new(Metrics::default());
+    let publisher = Arc::new(Publisher::new(dir, saved, Arc::clone(&metrics)));
+    let clusters = Clusters::new(args.envoy_admins)?;
+    let listener = TcpListener::bind(args.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", args.listen))?;
+    let address = listener.local_addr()?;
+    let loopback = address.ip().is_loopback();
+    if !loopback {
+        warn!(%address, "the API has no authentication of its own: keep others away from this address");
+    }
+    let (stop, stopped) = watch::channel(false);
+    let app = App {
+        publisher: Arc::clone(&publisher),
+        nodes: Arc::new(Nodes::default()),
+        metrics: Arc::clone(&metrics),
+        patience: delivery::PATIENCE,
+        loopback,
+        started: SystemTime::now(),
+        stop: stopped.clone(),
+    };
+    let loader = Loader::new(args.policies, publisher, metrics, clusters);
+    let loading = tokio::spawn(loader.run(stopped.clone()));
+    info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
+    let server = tokio::spawn(serve(listener, app, stopped));
+    let signal = told_to_end().await?;
+    info!(signal, "ending");
+    stop.send_replace(true);
+    // Waiting polls are answered at once; whoever is slower than this is left behind.
+    if let Ok(ended) = timeout(FAREWELL, server).await {
+        ended??;
+    }
+    loading.await?;
+    Ok(())
+}
+
+async fn serve(
+    listener: TcpListener,
+    app: App,
+    mut stopped: watch::Receiver<bool>,
+) -> std::io::Result<()> {
+    axum::serve(listener, router(app))
+        .with_graceful_shutdown(async move {
+            let _ = stopped.wait_for(|stop| *stop).await;
+        })
+        .await
+}
+
+async fn told_to_end() -> std::io::Result<&'static str> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    })
+}

@@ -1,0 +1,50 @@
+//! `ombre validate`: says of each problem where it is, and of a good policy what is in it.
+
+use std::process::ExitCode;
+
+use ombre_policy::policy::SlotTables;
+use ombre_policy::problem::Problems;
+
+use crate::args::ValidateArgs;
+use crate::compiled::Compiled;
+use crate::source::Reader;
+
+/// Checks the files as `serve` would. Problems and warnings go to standard error, one a line.
+pub fn run(args: &ValidateArgs) -> ExitCode {
+    match check(args) {
+        Ok(compiled) => {
+            for warning in &compiled.warnings {
+                eprintln!("warning: {warning}");
+            }
+            println!("{}", summary(&compiled));
+            ExitCode::SUCCESS
+        }
+        Err(problems) => {
+            for problem in problems.iter() {
+                eprintln!("{problem}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Compiles as well: what cannot be compiled is not valid.
+fn check(args: &ValidateArgs) -> Result<Compiled, Problems> {
+    let reader = Reader::default();
+    let sources = reader.policies(&args.policies)?;
+    Compiled::new(sources, &reader, &SlotTables::default())
+}
+
+fn summary(compiled: &Compiled) -> String {
+    let (services, versions, routes) = compiled.policy.size();
+    let count = |number: usize, one: &str| {
+        let plural = if number == 1 { "" } else { "s" };
+        format!("{number} {one}{plural}")
+    };
+    format!(
+        "fine: {}, {}, {}",
+        count(services, "service"),
+        count(routes, "route"),
+        count(versions, "version")
+    )
+}

@@ -1,0 +1,196 @@
+//! The built program `ombre`, as an operator runs it.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "what fails here fails a test"
+)]
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const SOON: Duration = Duration::from_secs(10);
+
+const POLICY: &str = "apiVersion: ombre/v1
+services:
+  - name: shop
+    routes:
+      - { name: shop, path: /shop }
+      - { name: cart, path: /cart }
+    versions:
+      - { name: v1, cluster: shop_v1 }
+      - { name: v2, cluster: shop_v2 }
+    default: v1
+";
+
+fn ombre(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ombre"));
+    command.current_dir(dir).env_clear();
+    command
+}
+
+fn run(dir: &Path, args: &[&str]) -> Output {
+    ombre(dir).args(args).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn dir_with(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        fs::write(dir.path().join(name), text).unwrap();
+    }
+    dir
+}
+
+/// A running controller. Ended by its own id when the test ends.
+struct Serving {
+    child: Child,
+    log: BufReader<ChildStderr>,
+    address: String,
+}
+
+impl Serving {
+    fn start(dir: &Path) -> Self {
+        let mut child = ombre(dir)
+            .args(["serve", "--policy", "policy.yaml", "--state-dir", "state"])
+            .args(["--listen", "127.0.0.1:0", "--log-format", "json"])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        let mut serving = Self {
+            child,
+            log,
+            address: String::new(),
+        };
+        let line = serving.until("listening");
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        serving.address = line["address"].as_str().unwrap().to_owned();
+        serving
+    }
+
+    /// Reads the log up to a line with this in it; ends with the log when there is none.
+    fn until(&mut self, expected: &str) -> String {
+        let mut seen = String::new();
+        loop {
+            let start = seen.len();
+            let read = self.log.read_line(&mut seen).unwrap();
+            assert!(read > 0, "no `{expected}` in:\n{seen}");
+            if seen[start..].contains(expected) {
+                return seen[start..].to_owned();
+            }
+        }
+    }
+
+    fn terminate(&mut self) -> std::process::ExitStatus {
+        let pid = self.child.id().to_string();
+        Command::new("kill").arg(&pid).status().unwrap();
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(start.elapsed() < SOON, "it does not end");
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn validate_says_what_is_in_a_good_policy() {
+    let dir = dir_with(&[("policy.yaml", POLICY)]);
+    let output = run(dir.path(), &["validate", "policy.yaml"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(
+        text(&output.stdout),
+        "fine: 1 service, 2 routes, 2 versions\n"
+    );
+}
+
+#[test]
+fn validate_names_file_place_and_fix_one_line_each() {
+    let bad = POLICY.replace("default: v1", "default: v7");
+    let dir = dir_with(&[("bad.yaml", &bad)]);
+    fs::create_dir(dir.path().join("directory")).unwrap();
+    for (file, expected) in [
+        ("bad.yaml", "bad.yaml:10:14: services[0].default: "),
+        ("none.yaml", "none.yaml: no such file; check the path"),
+        (
+            "directory",
+            "directory: is a directory; name the file in it",
+        ),
+    ] {
+        let output = run(dir.path(), &["validate", file]);
+        assert_eq!(output.status.code(), Some(1), "{file}");
+        let errors = text(&output.stderr);
+        assert!(errors.starts_with(expected), "{file}: {errors}");
+        assert_eq!(errors.lines().count(), 1, "{file}: {errors}");
+    }
+}
+
+#[test]
+fn explain_says_the_decision_and_why() {
+    let dir = dir_with(&[("policy.yaml", POLICY)]);
+    let ask = |more: &[&str]| {
+        let args = [&["explain", "--policy", "policy.yaml"], more].concat();
+        let output = run(dir.path(), &args);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let answer = ask(&["-H", "X-API-Version: 2", "http://shop.example/shop"]);
+    assert!(answer.contains("goes to v2 (cluster shop_v2)"), "{answer}");
+    let answer = ask(&["-X", "POST", "--output", "json", "/cart"]);
+    let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(answer["cluster"], "shop_v1");
+    assert_eq!(answer["route"], "cart");
+}
+
+#[test]
+fn serve_answers_until_it_is_told_to_end_and_then_ends_well() {
+    let dir = dir_with(&[("policy.yaml", POLICY)]);
+    let mut serving = Serving::start(dir.path());
+    serving.until("policy published");
+    let controller = format!("http://{}", serving.address);
+    let args = [
+        "explain",
+        "--controller",
+        &controller,
+        "-H",
+        "x-api-version: v2",
+        "/shop",
+    ];
+    let output = run(dir.path(), &args);
+    let (answer, errors) = (text(&output.stdout), text(&output.stderr));
+    assert!(answer.contains("goes to v2 (cluster shop_v2)"), "{errors}");
+    fs::write(dir.path().join("policy.yaml"), "services: [").unwrap();
+    let line = serving.until("policy refused");
+    assert!(line.contains("policy.yaml:1:"), "{line}");
+    let status = serving.terminate();
+    assert_eq!(status.code(), Some(0));
+    drop(serving);
+
+    fs::write(dir.path().join("policy.yaml"), POLICY).unwrap();
+    let mut serving = Serving::start(dir.path());
+    serving.until("policy resumed");
+    let args = ["serve", "--policy", "policy.yaml", "--state-dir", "state"];
+    let output = run(
+        dir.path(),
+        &[&args[..], &["--listen", "127.0.0.1:0"]].concat(),
+    );
+    assert!(text(&output.stderr).contains("is in use by another ombre"));
+    assert_eq!(output.status.code(), Some(1));
+}
