@@ -213,5 +213,6 @@ impl de::Visitor<'_> for PatternBytes {
     }
 }
 
-#[cfg(all(test, feature = "load"))]
+#[cfg(test)]
+#[cfg(feature = "load")]
 mod tests;
