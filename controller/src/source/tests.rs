@@ -38,7 +38,7 @@ fn a_file_without_permission_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("secret.yaml");
     fs::write(&path, "a: b").unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
     // Root reads everything, so that there is nothing to see when the tests run as root.
     if File::open(&path).is_err() {
         assert!(message(&path).contains("no permission to read it"));
