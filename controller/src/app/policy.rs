@@ -20,7 +20,8 @@ pub struct PolicyText {
 #[derive(Serialize)]
 struct File {
     name: String,
-    text: String,
+    /// Absent when the file itself holds a token. With `token_file` instead it is shown.
+    text: Option<String>,
 }
 
 /// `GET /v1/policy`.
@@ -32,11 +33,38 @@ pub async fn get(State(app): State<App>) -> Result<Json<PolicyText>, ApiError> {
     let now = now.ok_or_else(ApiError::no_policy)?;
     let files = now.compiled.sources.iter().map(|source| File {
         name: source.name.clone(),
-        text: source.text.clone(),
+        text: (!holds_token(&source.text)).then(|| source.text.clone()),
     });
     Ok(Json(PolicyText {
         revision: now.revision,
         loaded_at: timestamp::text(now.loaded_at),
         files: files.collect(),
     }))
+}
+
+/// Whether a key `token` stands anywhere. Errs on the side of yes: a secret in a comment is one.
+fn holds_token(text: &str) -> bool {
+    text.split("token").skip(1).any(|rest| {
+        let rest = rest.trim_start_matches(['"', '\'']).trim_start();
+        rest.starts_with(':')
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_in_a_policy_is_noticed_however_it_is_written() {
+        for (text, expected) in [
+            ("verification: { token: abc }", true),
+            ("verification:\n  token : abc", true),
+            ("verification: {\"token\":\"abc\"}", true),
+            ("# 'token': abc", true),
+            ("verification: { token_file: secret }", false),
+            ("verification: open # no token", false),
+        ] {
+            assert_eq!(holds_token(text), expected, "{text}");
+        }
+    }
 }
