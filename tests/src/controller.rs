@@ -1,0 +1,131 @@
+//! The built `ombre serve` on a port that it keeps over a restart.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde_json::Value;
+
+use crate::binaries;
+use crate::poll::{SOON, eventually};
+use crate::ports::Port;
+use crate::process::{Group, Process};
+
+/// A controller. Dropping it kills it.
+#[derive(Debug)]
+pub struct Controller {
+    process: Process,
+    port: Port,
+    policy: PathBuf,
+    dir: PathBuf,
+    group: Group,
+    http: reqwest::Client,
+}
+
+impl Controller {
+    /// Starts one that watches `policy`, with its log and state in `dir`, and does not wait.
+    ///
+    /// # Errors
+    /// When the program is missing or cannot be started.
+    pub fn start(policy: &Path, dir: &Path, group: Group) -> Result<Self> {
+        let port = Port::free()?;
+        let process = spawn(&port, policy, dir, group)?;
+        Ok(Self {
+            process,
+            port,
+            policy: policy.to_path_buf(),
+            dir: dir.to_path_buf(),
+            group,
+            http: reqwest::Client::new(),
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.port.address()
+    }
+
+    /// The process, for its log and its end.
+    pub const fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Waits until `/healthz` says so.
+    ///
+    /// # Errors
+    /// When it ends or does not answer in time.
+    pub async fn healthy(&mut self) -> Result<()> {
+        let url = format!("http://{}/healthz", self.address());
+        let Self { process, http, .. } = self;
+        let asked = eventually(SOON, "the controller is healthy", async || {
+            let answer = http.get(&url).timeout(Duration::from_secs(1)).send().await;
+            if process.ended()?.is_some() {
+                return Ok(());
+            }
+            ensure!(answer?.status().is_success(), "it is not healthy");
+            Ok(())
+        })
+        .await;
+        process.check()?;
+        asked
+    }
+
+    /// What `path` answers as JSON.
+    ///
+    /// # Errors
+    /// When it does not answer with 200 and JSON.
+    pub async fn json(&self, path: &str) -> Result<Value> {
+        let answer = self.http.get(self.url(path)).send().await?;
+        Ok(answer.error_for_status()?.json().await?)
+    }
+
+    /// What `path` answers, as status and text.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn text(&self, path: &str) -> Result<(u16, String)> {
+        let answer = self.http.get(self.url(path)).send().await?;
+        Ok((answer.status().as_u16(), answer.text().await?))
+    }
+
+    /// Puts `body` to `path`, and returns status and text.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn put(&self, path: &str, body: &Value) -> Result<(u16, String)> {
+        let answer = self.http.put(self.url(path)).json(body).send().await?;
+        Ok((answer.status().as_u16(), answer.text().await?))
+    }
+
+    /// SIGKILL.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// Starts it again after its end, on the same port and state.
+    ///
+    /// # Errors
+    /// As [`Controller::start`].
+    pub fn restart(&mut self) -> Result<()> {
+        self.process.kill()?;
+        self.process = spawn(&self.port, &self.policy, &self.dir, self.group)?;
+        Ok(())
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address())
+    }
+}
+
+fn spawn(port: &Port, policy: &Path, dir: &Path, group: Group) -> Result<Process> {
+    let mut command = Command::new(binaries::ombre()?);
+    command.arg("serve").arg("--policy").arg(policy);
+    command.args(["--listen", &port.address().to_string()]);
+    command.arg("--state-dir").arg(dir.join("state"));
+    Process::start("ombre", command, &dir.join("ombre.log"), group)
+}
