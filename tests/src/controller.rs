@@ -1,7 +1,7 @@
 //! The built `ombre serve` on a port that it keeps over a restart.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -18,26 +18,35 @@ use crate::process::{Group, Process};
 pub struct Controller {
     process: Process,
     port: Port,
-    policy: PathBuf,
-    dir: PathBuf,
-    group: Group,
+    settings: Settings,
     http: reqwest::Client,
 }
 
+/// What a controller is started with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The policy file that it watches.
+    pub policy: PathBuf,
+    /// The directory of its log and its state.
+    pub dir: PathBuf,
+    /// The admin address of an Envoy whose clusters it checks.
+    pub envoy_admin: String,
+    /// The process group it runs in.
+    pub group: Group,
+}
+
 impl Controller {
-    /// Starts one that watches `policy`, with its log and state in `dir`, and does not wait.
+    /// Starts one, and does not wait for it.
     ///
     /// # Errors
     /// When the program is missing or cannot be started.
-    pub fn start(policy: &Path, dir: &Path, group: Group) -> Result<Self> {
+    pub fn start(settings: Settings) -> Result<Self> {
         let port = Port::free()?;
-        let process = spawn(&port, policy, dir, group)?;
+        let process = settings.spawn(&port)?;
         Ok(Self {
             process,
             port,
-            policy: policy.to_path_buf(),
-            dir: dir.to_path_buf(),
-            group,
+            settings,
             http: reqwest::Client::new(),
         })
     }
@@ -113,7 +122,7 @@ impl Controller {
     /// As [`Controller::start`].
     pub fn restart(&mut self) -> Result<()> {
         self.process.kill()?;
-        self.process = spawn(&self.port, &self.policy, &self.dir, self.group)?;
+        self.process = self.settings.spawn(&self.port)?;
         Ok(())
     }
 
@@ -122,10 +131,13 @@ impl Controller {
     }
 }
 
-fn spawn(port: &Port, policy: &Path, dir: &Path, group: Group) -> Result<Process> {
-    let mut command = Command::new(binaries::ombre()?);
-    command.arg("serve").arg("--policy").arg(policy);
-    command.args(["--listen", &port.address().to_string()]);
-    command.arg("--state-dir").arg(dir.join("state"));
-    Process::start("ombre", command, &dir.join("ombre.log"), group)
+impl Settings {
+    fn spawn(&self, port: &Port) -> Result<Process> {
+        let mut command = Command::new(binaries::ombre()?);
+        command.arg("serve").arg("--policy").arg(&self.policy);
+        command.args(["--listen", &port.address().to_string()]);
+        command.args(["--envoy-admin", &self.envoy_admin]);
+        command.arg("--state-dir").arg(self.dir.join("state"));
+        Process::start("ombre", command, &self.dir.join("ombre.log"), self.group)
+    }
 }

@@ -30,12 +30,19 @@ pub struct Settings {
     pub stable: SocketAddr,
     /// The upstream of [`CANARY`].
     pub canary: SocketAddr,
-    /// The port for traffic; a free one when `None`.
-    pub preferred_port: Option<u16>,
     /// Worker threads.
     pub concurrency: u32,
     /// How Envoy is started.
     pub launcher: Launcher,
+}
+
+/// Where Envoy listens. It is decided before Envoy starts, since the controller is told too.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For clients.
+    pub traffic: Port,
+    /// For the operator.
+    pub admin: Port,
 }
 
 /// How Envoy is started.
@@ -51,8 +58,7 @@ pub enum Launcher {
 #[derive(Debug)]
 pub struct Envoy {
     process: Process,
-    traffic: Port,
-    admin: Port,
+    listeners: Listeners,
     settings: Settings,
     config: PathBuf,
     log: PathBuf,
@@ -68,27 +74,39 @@ pub fn template() -> Result<String> {
     std::fs::read_to_string(&path).with_context(|| format!("`{}` cannot be read", path.display()))
 }
 
+impl Listeners {
+    /// Free ports.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub fn free() -> Result<Self> {
+        Ok(Self {
+            traffic: Port::free()?,
+            admin: Port::free()?,
+        })
+    }
+
+    /// The address of the admin interface as the controller is told it.
+    pub fn admin_url(&self) -> String {
+        format!("http://{}", self.admin.address())
+    }
+}
+
 impl Envoy {
     /// Starts one with its files in `dir`, and does not wait for it.
     ///
     /// # Errors
     /// When the configuration has no place for a setting or the program cannot be started.
-    pub fn start(settings: Settings, dir: &Path) -> Result<Self> {
-        let traffic = match settings.preferred_port {
-            Some(number) => Port::preferred(number)?,
-            None => Port::free()?,
-        };
-        let admin = Port::free()?;
+    pub fn start(settings: Settings, listeners: Listeners, dir: &Path) -> Result<Self> {
         let config = dir.join("envoy.yaml");
         let log = dir.join("envoy.log");
-        let text = settings.fill(&traffic, &admin)?;
+        let text = settings.fill(&listeners)?;
         std::fs::write(&config, text)
             .with_context(|| format!("`{}` cannot be written", config.display()))?;
         let process = settings.spawn(&config, &log)?;
         Ok(Self {
             process,
-            traffic,
-            admin,
+            listeners,
             settings,
             config,
             log,
@@ -98,12 +116,12 @@ impl Envoy {
 
     /// Where clients connect.
     pub fn address(&self) -> SocketAddr {
-        self.traffic.address()
+        self.listeners.traffic.address()
     }
 
     /// Where the operator asks.
     pub fn admin(&self) -> SocketAddr {
-        self.admin.address()
+        self.listeners.admin.address()
     }
 
     /// The process, for its log and its end.
@@ -207,7 +225,7 @@ impl Envoy {
 
     /// Connections accepted so far by each worker of the traffic listener.
     async fn accepted(&self) -> Result<BTreeMap<String, u64>> {
-        let port = self.traffic.number();
+        let port = self.listeners.traffic.number();
         self.stats(&format!(
             r"^listener\.127\.0\.0\.1_{port}\.worker_\d+\.downstream_cx_total$"
         ))
@@ -218,12 +236,12 @@ impl Envoy {
 impl Settings {
     /// The template with this Envoy's own ports and paths. Every example value must be there:
     /// a configuration that lost one would run on somebody else's port.
-    fn fill(&self, traffic: &Port, admin: &Port) -> Result<String> {
+    fn fill(&self, listeners: &Listeners) -> Result<String> {
         let port = |port: u16| format!("port_value: {port}");
         let wasm = binaries::wasm()?.display().to_string();
         let marks = [
-            (port(8080), port(traffic.number())),
-            (port(9901), port(admin.number())),
+            (port(8080), port(listeners.traffic.number())),
+            (port(9901), port(listeners.admin.number())),
             (port(8600), port(self.controller.port())),
             (port(9001), port(self.stable.port())),
             (port(9002), port(self.canary.port())),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use tokio::signal::unix::{self, SignalKind, signal};
 
 use crate::poll::eventually;
 
@@ -31,6 +32,13 @@ pub enum Group {
     /// The child leads a group: Ctrl-C at the terminal does not reach it, and what it starts
     /// itself ends with it.
     Own,
+}
+
+/// Ctrl-C and SIGTERM.
+#[derive(Debug)]
+pub struct Interrupt {
+    terminate: unix::Signal,
+    interrupt: unix::Signal,
 }
 
 impl Process {
@@ -171,17 +179,23 @@ impl Drop for Process {
     }
 }
 
-/// Ends at Ctrl-C or SIGTERM.
-///
-/// # Errors
-/// When the system gives no signals.
-pub async fn interrupted() -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+impl Interrupt {
+    /// Listens from now on: neither signal ends the program by itself any more.
+    ///
+    /// # Errors
+    /// When the system gives no signals.
+    pub fn listen() -> Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
-    Ok(())
+
+    /// Ends at the first of them.
+    pub async fn received(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }

@@ -9,8 +9,8 @@ use tempfile::TempDir;
 
 use crate::binaries;
 use crate::client::{Answer, Ask, Connection, ask};
-use crate::controller::Controller;
-use crate::envoy::{self, Envoy, Launcher, Settings};
+use crate::controller::{self, Controller};
+use crate::envoy::{self, Envoy, Launcher, Listeners};
 use crate::poll::{SOON, eventually};
 use crate::process::Group;
 use crate::upstream::Upstream;
@@ -139,17 +139,22 @@ impl Stack {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let v1 = Upstream::start("v1", any).await?;
         let v2 = Upstream::start("v2", any).await?;
-        let controller = Controller::start(&path, dir.path(), Group::Shared)?;
-        let settings = Settings {
+        let listeners = Listeners::free()?;
+        let controller = Controller::start(controller::Settings {
+            policy: path.clone(),
+            dir: dir.path().to_path_buf(),
+            envoy_admin: listeners.admin_url(),
+            group: Group::Shared,
+        })?;
+        let settings = envoy::Settings {
             template: envoy::template()?,
             controller: controller.address(),
             stable: v1.address(),
             canary: v2.address(),
-            preferred_port: None,
             concurrency: WORKERS,
             launcher: Launcher::Program(binaries::envoy()?),
         };
-        let envoy = Envoy::start(settings, dir.path())?;
+        let envoy = Envoy::start(settings, listeners, dir.path())?;
         Ok(Self {
             envoy,
             controller,

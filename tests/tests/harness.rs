@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use ombre_tests::binaries;
 use ombre_tests::client::{Ask, ask};
-use ombre_tests::envoy::{Envoy, Launcher, Settings};
+use ombre_tests::envoy::{Envoy, Launcher, Listeners, Settings};
 use ombre_tests::load::{Load, Report, Shot};
 use ombre_tests::poll::{SOON, eventually};
 use ombre_tests::upstream::{Faults, Upstream};
@@ -61,11 +61,10 @@ impl Plain {
             controller: any,
             stable: v1.address(),
             canary: v2.address(),
-            preferred_port: None,
             concurrency: 2,
             launcher: Launcher::Program(binaries::envoy()?),
         };
-        let mut envoy = Envoy::start(settings, dir.path())?;
+        let mut envoy = Envoy::start(settings, Listeners::free()?, dir.path())?;
         envoy.ready().await?;
         Ok(Self {
             envoy,
@@ -144,11 +143,10 @@ async fn an_envoy_that_refuses_its_configuration_is_reported_with_its_log() -> R
         controller: any,
         stable: any,
         canary: any,
-        preferred_port: None,
         concurrency: 1,
         launcher: Launcher::Program(binaries::envoy()?),
     };
-    let mut envoy = Envoy::start(settings, dir.path())?;
+    let mut envoy = Envoy::start(settings, Listeners::free()?, dir.path())?;
     let error = format!("{:#}", envoy.ready().await.unwrap_err());
     assert!(error.contains("ended by itself"), "{error}");
     assert!(error.contains("stat_prefixes"), "{error}");

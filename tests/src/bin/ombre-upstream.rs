@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::Result;
 use clap::Parser;
-use ombre_tests::process::interrupted;
+use ombre_tests::process::Interrupt;
 use ombre_tests::upstream::Upstream;
 
 /// Answers every request with its version and what it received.
@@ -23,9 +23,10 @@ struct Args {
 #[tokio::main]
 async fn main() -> Result<()> {
     let Args { version, listen } = Args::parse();
+    let mut interrupt = Interrupt::listen()?;
     let upstream = Upstream::start(&version, listen).await?;
     println!("{version} listens on http://{}", upstream.address());
-    interrupted().await?;
+    interrupt.received().await;
     upstream.stop().await;
     Ok(())
 }
