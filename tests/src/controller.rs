@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::binaries;
@@ -88,6 +88,17 @@ impl Controller {
     pub async fn json(&self, path: &str) -> Result<Value> {
         let answer = self.http.get(self.url(path)).send().await?;
         Ok(answer.error_for_status()?.json().await?)
+    }
+
+    /// Why the policy files as they are now are not in force, as `/v1/status` says it.
+    ///
+    /// # Errors
+    /// When the status does not answer or has no such field.
+    pub async fn last_error(&self) -> Result<Option<Value>> {
+        let mut status = self.json("/v1/status").await?;
+        let error = status.get_mut("last_error").map(Value::take);
+        let error = error.context("the status has no `last_error`")?;
+        Ok((!error.is_null()).then_some(error))
     }
 
     /// What `path` answers, as status and text.

@@ -94,9 +94,17 @@ impl Stack {
     /// # Errors
     /// When it is not in force in time.
     pub async fn change_policy(&mut self, policy: &str) -> Result<()> {
-        self.edits += 1;
-        self.write_policy(marked(policy, self.edits).as_bytes())?;
+        self.save_policy(policy)?;
         self.in_force().await
+    }
+
+    /// Replaces the policy and does not wait; [`Stack::in_force`] waits for it.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn save_policy(&mut self, policy: &str) -> Result<()> {
+        self.edits += 1;
+        self.write_policy(marked(policy, self.edits).as_bytes())
     }
 
     /// As [`Stack::change_policy`], on connections from [`Envoy::worker_connections`] that are
@@ -109,8 +117,7 @@ impl Stack {
         policy: &str,
         workers: &mut [Connection],
     ) -> Result<()> {
-        self.edits += 1;
-        self.write_policy(marked(policy, self.edits).as_bytes())?;
+        self.save_policy(policy)?;
         decided_by(self.edits, workers).await
     }
 
