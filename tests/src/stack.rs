@@ -130,6 +130,12 @@ impl Stack {
         decided_by(self.edits, &mut workers).await
     }
 
+    /// The route that [`PROBE`] is decided by once the policy last written by the harness is in
+    /// force.
+    pub fn probe_route(&self) -> String {
+        probe_route(self.edits)
+    }
+
     /// Prints the ends of all logs.
     pub fn print_logs(&mut self) {
         eprintln!("{}", self.controller.process().log_tail());
@@ -184,16 +190,21 @@ impl Stack {
 /// [`PROBE`] shows.
 pub fn marked(policy: &str, edit: u64) -> String {
     let cluster = envoy::STABLE;
+    let route = probe_route(edit);
     format!(
-        "{}\n  - name: ombre-probe\n    routes: [{{ name: probe-{edit}, path: {PROBE} }}]\n    \
+        "{}\n  - name: ombre-probe\n    routes: [{{ name: {route}, path: {PROBE} }}]\n    \
          versions: [{{ name: v1, cluster: {cluster} }}]\n    default: v1\n",
         policy.trim_end()
     )
 }
 
+fn probe_route(edit: u64) -> String {
+    format!("probe-{edit}")
+}
+
 /// Waits until each of the connections is answered by the policy marked with `edit`.
 async fn decided_by(edit: u64, workers: &mut [Connection]) -> Result<()> {
-    let due = format!("probe-{edit}");
+    let due = probe_route(edit);
     let probe = Ask::get(PROBE);
     for worker in workers {
         eventually(SOON, "every worker decides by the policy", async || {
