@@ -1,0 +1,171 @@
+//! The data plane outlives the control plane, and an Envoy that starts never answers with an
+//! error of its own: it has the policy, or sends everything to the stable default until then.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use ombre_tests::client::{Ask, Connection, ask};
+use ombre_tests::load::{Load, Shot};
+use ombre_tests::poll::{SOON, eventually};
+use ombre_tests::stack::Stack;
+use ombre_tests::upstream::Faults;
+use tokio::time::Instant;
+
+/// The default is v2, which nobody reaches without a policy in force.
+fn policy(default: &str) -> String {
+    format!(
+        r#"apiVersion: ombre/v1
+services:
+  - name: shop
+    routes: [{{ name: pages, path: "/shop/{{*rest}}" }}]
+    versions: [{{ name: v1, cluster: demo_v1 }}, {{ name: v2, cluster: demo_v2 }}]
+    default: {default}
+"#
+    )
+}
+
+fn page() -> Ask {
+    Ask::get("/shop/a")
+}
+
+fn shots() -> Vec<Shot> {
+    let asks = |version: &str| page().header("x-api-version", version);
+    vec![
+        Shot::new("v1", asks("1"), Some("v1")),
+        Shot::new("v2", asks("2"), Some("v2")),
+    ]
+}
+
+/// Waits until the load has sent this many requests more.
+async fn more_load(stack: &Stack, count: u64) -> Result<()> {
+    let total = || stack.v1.counts().total + stack.v2.counts().total;
+    let due = total() + count;
+    eventually(SOON, "the load goes on", async || {
+        ensure!(total() >= due, "{} of {due}", total());
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_killed_controller_is_not_missed_and_a_new_one_is_found() -> Result<()> {
+    Stack::with(&policy("v2"), async |stack| {
+        let load = Load::start(stack.envoy.address(), 4, Duration::from_millis(5), shots())?;
+        more_load(stack, 100).await?;
+        stack.controller.kill()?;
+        more_load(stack, 1000).await?;
+        stack.controller.restart()?;
+        stack.controller.healthy().await?;
+        stack.change_policy(&policy("v1")).await?;
+        ensure!(stack.ask(&page()).await?.echo()?.version == "v1");
+
+        // Changed while nobody watches: the next controller sees it when it starts.
+        stack.controller.kill()?;
+        stack.save_policy(&policy("v2"))?;
+        more_load(stack, 100).await?;
+        ensure!(stack.ask(&page()).await?.echo()?.version == "v1");
+        stack.controller.restart()?;
+        stack.in_force().await?;
+        ensure!(stack.ask(&page()).await?.echo()?.version == "v2");
+
+        let report = load.stop().await?;
+        println!("{}", report.line());
+        report.check()
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_envoy_that_starts_never_answers_with_an_error() -> Result<()> {
+    Stack::with(&policy("v2"), async |stack| {
+        for round in 0..3 {
+            stack.envoy.kill()?;
+            stack.envoy.restart()?;
+            let defaults = until_v2(stack, Envoys::MayStart).await?;
+            println!("round {round}: {defaults} requests went to the stable default first");
+            stack.in_force().await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_envoy_without_a_controller_sends_everything_to_the_stable_default() -> Result<()> {
+    Stack::with(&policy("v2"), async |stack| {
+        stack.controller.kill()?;
+        stack.envoy.kill()?;
+        stack.envoy.restart()?;
+        stack.envoy.ready().await?;
+        let load = Load::start(
+            stack.envoy.address(),
+            4,
+            Duration::from_millis(5),
+            vec![Shot::new("default", page(), Some("v1"))],
+        )?;
+        more_load(stack, 500).await?;
+        let report = load.stop().await?;
+        report.check()?;
+        stack.controller.restart()?;
+        until_v2(stack, Envoys::Runs).await?;
+        stack.in_force().await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_failing_version_is_seen_by_its_clients_only() -> Result<()> {
+    Stack::with(&policy("v1"), async |stack| {
+        stack.v2.set_faults(Faults {
+            fail: 1.0,
+            ..Faults::default()
+        });
+        let wants_v2 = page().header("x-api-version", "2");
+        let answer = stack.ask(&wants_v2).await?;
+        ensure!(answer.status == 500, "{}", answer.status);
+        ensure!(
+            answer.decision("version") == Some("v2"),
+            "{:?}",
+            answer.headers
+        );
+        ensure!(stack.ask(&page()).await?.status == 200);
+        Ok(())
+    })
+    .await
+}
+
+/// Whether connections may be refused since Envoy is starting.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Envoys {
+    MayStart,
+    Runs,
+}
+
+/// Asks over new connections until v2 answers, as the policy has it, and returns how often v1 did
+/// before. Whoever is let in is answered, and with 200.
+async fn until_v2(stack: &Stack, envoy: Envoys) -> Result<u64> {
+    let start = Instant::now();
+    let mut defaults = 0;
+    while start.elapsed() < SOON {
+        let opened = Connection::open(stack.envoy.address()).await;
+        let mut connection = match opened {
+            Ok(connection) => connection,
+            Err(error) if envoy == Envoys::Runs => return Err(error),
+            Err(_) => continue,
+        };
+        let answer = connection.ask(&page()).await?;
+        ensure!(
+            answer.status == 200,
+            "{} {:?}",
+            answer.status,
+            answer.headers
+        );
+        match answer.echo()?.version.as_str() {
+            "v2" => return Ok(defaults),
+            _ => defaults += 1,
+        }
+    }
+    // Shows what is asked last in the error.
+    let answer = ask(stack.envoy.address(), &page()).await?;
+    anyhow::bail!("v2 never answered: {:?}", answer.headers)
+}
