@@ -11,7 +11,7 @@ use super::evidence::{Gap, Sample, Sum, Window};
 use super::settings::{IdleStable, Settings};
 use super::triggers::Trigger;
 use super::triggers::outage::{self, OutageAccount};
-use super::triggers::relative::{self, Asked, Comparison};
+use super::triggers::relative::{self, Asked, Comparison, Live};
 use super::triggers::score::{self, ScoreAccount};
 use super::triggers::sustained::{self, Breach};
 use crate::duration::{Millis, Moment};
@@ -181,14 +181,13 @@ impl Judge {
 
     fn judge(&mut self, at: Moment, out: Option<OutageAccount>, trial: Span) -> Judgement {
         let mut judgement = self.account(at, Verdict::Idle);
-        let short = self.candidate.sum(at, self.settings.evidence.short);
         let breach = sustained::breach(
             &self.settings.limits,
             self.settings.guards.min_requests,
             &judgement.candidate,
-            &short,
+            &self.short(at),
         );
-        judgement.score = self.score(at, &short);
+        judgement.score = self.score(at);
         judgement.outage_tick = out;
         judgement.outage_window = self.settings.outage.as_ref().map(|settings| {
             let base = self.candidate.sum(at, self.settings.evidence.window);
@@ -238,8 +237,24 @@ impl Judge {
         }
     }
 
-    fn score(&self, at: Moment, short: &Sum) -> Option<ScoreAccount> {
+    /// The short window of a breach. It grows as the long one does, in the same proportion: at little
+    /// traffic ten seconds without an error say nothing.
+    fn short(&self, at: Moment) -> Sum {
+        let evidence = &self.settings.evidence;
+        let part = |whole: u64| {
+            let product = u128::from(whole) * u128::from(evidence.short.get());
+            let part = product.checked_div(u128::from(evidence.window.get()));
+            part.and_then(|part| u64::try_from(part).ok())
+                .unwrap_or(whole)
+        };
+        let longest = Millis::new(part(evidence.longest.get()));
+        let enough = part(evidence.enough);
+        self.candidate.grown(at, evidence.short, longest, enough).1
+    }
+
+    fn score(&self, at: Moment) -> Option<ScoreAccount> {
         let settings = self.settings.score.as_ref()?;
+        let short = self.candidate.sum(at, self.settings.evidence.short);
         if short.requests < self.settings.guards.min_requests {
             return None;
         }
@@ -343,16 +358,14 @@ impl Judge {
     fn sustained(&self, judgement: &Judgement) -> Option<(Trigger, Comparison)> {
         let [agreed, need, _] = judgement.votes?;
         let breach = judgement.breach?;
+        // The short window may fall silent for one vote; what the long one proves has to stand.
         let asked = Asked {
-            errors: breach.errors.breached,
-            slow: breach.slow.breached,
+            errors: breach.errors.proven(),
+            slow: breach.slow.proven(),
         };
-        // A fault that has just ended must not move anything, so this judgement has to agree too.
-        (agreed >= need && breach.any()).then(|| {
-            (
-                Trigger::Sustained,
-                self.compare(judgement.at, judgement.span, asked),
-            )
+        (agreed >= need && (asked.errors || asked.slow)).then(|| {
+            let comparison = self.compare(judgement.at, judgement.span, asked);
+            (Trigger::Sustained, comparison)
         })
     }
 
@@ -376,7 +389,10 @@ impl Judge {
 
     fn compare(&self, at: Moment, span: Millis, asked: Asked) -> Comparison {
         let candidate = self.candidate.sum(at, span);
-        let stable = self.stable.sum(at, span);
+        let stable = Live {
+            same: self.stable.sum(at, span),
+            long: self.stable.sum(at, self.settings.evidence.longest),
+        };
         let by = (&self.settings.guards, &self.settings.limits);
         relative::compare(asked, by, &candidate, &stable)
     }

@@ -68,6 +68,14 @@ pub fn breach(limits: &Limits, min_requests: u64, long: &Sum, short: &Sum) -> Br
     }
 }
 
+impl RatioAccount {
+    /// Whether the long window alone is over the limit beyond chance.
+    #[must_use]
+    pub fn proven(&self) -> bool {
+        self.lower > self.limit
+    }
+}
+
 impl Breach {
     /// Whether either ratio is breached.
     #[must_use]

@@ -3,7 +3,7 @@
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
-use super::relative::{Asked, Comparison, compare};
+use super::relative::{Asked, Comparison, Live, compare};
 use super::*;
 use crate::release::evidence::Sum;
 use crate::release::settings::{Guards, Limits, Outage, Score};
@@ -160,7 +160,25 @@ fn only_a_worse_candidate_is_left() {
     ];
     let (guards, limits) = (Guards::default(), Limits::default());
     for (name, asked, candidate, stable, expected) in cases {
+        let stable = Live {
+            same: stable,
+            long: stable,
+        };
         let answer = compare(asked, (&guards, &limits), &candidate, &stable);
         assert_eq!(answer, expected, "{name}");
     }
+}
+
+#[test]
+fn a_long_healthy_past_helps_only_while_it_lasts() {
+    let errors = Asked {
+        errors: true,
+        slow: false,
+    };
+    let by = (&Guards::default(), &Limits::default());
+    let answer = |same, long| compare(errors, by, &sum(5, 0, 300), &Live { same, long });
+    let past = sum(1, 0, 1500);
+    assert_eq!(answer(sum(0, 0, 60), sum(0, 0, 60)), Comparison::NotWorse);
+    assert_eq!(answer(sum(0, 0, 60), past), Comparison::Worse);
+    assert_eq!(answer(sum(2, 0, 60), past), Comparison::Shared);
 }
