@@ -141,8 +141,11 @@ impl Loader {
             return Ok(());
         }
         let publisher = Arc::clone(&self.publisher);
+        let (services, versions, routes) = compiled.policy.size();
         match spawn_blocking(move || publisher.put_policy(compiled)).await? {
-            Outcome::Published(revision) => info!(%revision, "policy published"),
+            Outcome::Published(revision) => {
+                info!(%revision, services, versions, routes, "policy published");
+            }
             Outcome::Resumed(revision) => {
                 info!(%revision, "policy resumed, unchanged since the last run")
             }

@@ -23,7 +23,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A revision ahead of ours is only believed up to here (in the year 287396): publishing above
 /// the largest number there is would end publishing.
-const LARGEST_AHEAD: u64 = 1 << 53;
+const LARGEST_AHEAD: Revision = Revision::new(1 << 53);
 
 /// `GET /v1/delivery/{policy|decisions}?after=<revision>`.
 ///
@@ -43,6 +43,13 @@ pub async fn poll(
             ApiError::new(StatusCode::NOT_FOUND, detail)
         })?;
     let after = after(query.as_deref().unwrap_or_default())?;
+    let ours = app.publisher.documents().revision(kind).unwrap_or_default();
+    if after > ours.max(LARGEST_AHEAD) {
+        let detail = format!(
+            "`after` is ahead of anything that was published here, and above {LARGEST_AHEAD}"
+        );
+        return Err(ApiError::new(StatusCode::BAD_REQUEST, detail));
+    }
     app.nodes.polled(&headers, kind, after, SystemTime::now());
     let news = app.publisher.documents().subscribe(kind);
     let deadline = Instant::now() + patience(app.patience);
@@ -111,10 +118,9 @@ fn after(query: &str) -> Result<Revision, ApiError> {
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let number = pair
             .strip_prefix("after=")
-            .and_then(|text| text.parse().ok())
-            .filter(|number| *number <= LARGEST_AHEAD);
+            .and_then(|text| text.parse().ok());
         revision = Revision::new(number.ok_or_else(|| {
-            let detail = format!("the query takes `after=<revision>`, a number up to {LARGEST_AHEAD}, and nothing else");
+            let detail = "the query takes `after=<revision>`, a number, and nothing else";
             ApiError::new(StatusCode::BAD_REQUEST, detail)
         })?);
     }

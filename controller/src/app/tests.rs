@@ -139,6 +139,27 @@ async fn a_poll_that_is_ahead_gets_something_above() {
 }
 
 #[tokio::test]
+async fn a_poll_cannot_use_up_the_revisions() {
+    let fixture = Fixture::with_policy();
+    let largest = 1_u64 << 53;
+    let poll = async |after: u64| {
+        let path = format!("/v1/delivery/policy?after={after}");
+        fixture.get(&path).await.status()
+    };
+    assert_eq!(poll(largest + 1).await, StatusCode::BAD_REQUEST);
+    assert_eq!(poll(u64::MAX).await, StatusCode::BAD_REQUEST);
+    assert_eq!(poll(largest).await, StatusCode::OK);
+    let above = fixture.revision(Kind::Policy).get();
+    assert!(above > largest);
+    fixture.publish("b");
+    assert_eq!(
+        poll(above).await,
+        StatusCode::OK,
+        "what we published is fine"
+    );
+}
+
+#[tokio::test]
 async fn what_is_no_poll_is_refused() {
     let fixture = Fixture::with_policy();
     for (path, status) in [

@@ -19,7 +19,6 @@ const SOON: Duration = Duration::from_secs(10);
 struct Running {
     dir: tempfile::TempDir,
     publisher: Arc<Publisher>,
-    metrics: Arc<Metrics>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -35,18 +34,12 @@ impl Running {
         let metrics = Arc::new(Metrics::default());
         let publisher = Arc::new(Publisher::new(state, saved, Arc::clone(&metrics)));
         let clusters = Clusters::new(admins).unwrap();
-        let loader = Loader::new(
-            vec![path],
-            Arc::clone(&publisher),
-            Arc::clone(&metrics),
-            clusters,
-        );
+        let loader = Loader::new(vec![path], Arc::clone(&publisher), metrics, clusters);
         let (stop, stopped) = watch::channel(false);
         let task = tokio::spawn(loader.run(stopped));
         Self {
             dir,
             publisher,
-            metrics,
             stop,
             task,
         }
@@ -92,7 +85,7 @@ fn replace(path: &Path, text: &[u8]) {
     fs::rename(&next, path).unwrap();
 }
 
-fn good(view: &View) -> bool {
+fn good_view(view: &View) -> bool {
     view.in_force.is_some() && view.refusal.is_none()
 }
 
@@ -100,7 +93,7 @@ fn good(view: &View) -> bool {
 async fn whatever_becomes_of_the_file_the_last_good_policy_stays() {
     let running = Running::new(Some(&text("a")), Vec::new());
     let path = running.policy();
-    let first = running.until("published", good).await;
+    let first = running.until("published", good_view).await;
     let first = first.in_force.unwrap().revision;
     let noise: Vec<u8> = (0..10 << 20)
         .map(|n: u32| (n.wrapping_mul(2_654_435_761) >> 24) as u8)
@@ -127,7 +120,7 @@ async fn whatever_becomes_of_the_file_the_last_good_policy_stays() {
     running.until_refused("is a directory").await;
     fs::remove_dir(&path).unwrap();
     fs::write(&path, text("b")).unwrap();
-    let view = running.until("good again", good).await;
+    let view = running.until("good again", good_view).await;
     assert!(view.in_force.unwrap().revision > first);
     running.end().await;
 }
@@ -136,7 +129,11 @@ async fn whatever_becomes_of_the_file_the_last_good_policy_stays() {
 async fn a_half_written_file_is_read_when_it_is_whole() {
     use std::io::Write;
     let running = Running::new(Some(&text("a")), Vec::new());
-    let first = running.until("published", good).await.in_force.unwrap();
+    let first = running
+        .until("published", good_view)
+        .await
+        .in_force
+        .unwrap();
     let whole = text("b");
     let (start, rest) = whole.split_at(whole.len() / 2);
     let mut file = fs::File::create(running.policy()).unwrap();
@@ -146,7 +143,7 @@ async fn a_half_written_file_is_read_when_it_is_whole() {
         .await;
     file.write_all(rest.as_bytes()).unwrap();
     drop(file);
-    let view = running.until("whole", good).await;
+    let view = running.until("whole", good_view).await;
     assert!(view.in_force.unwrap().revision > first.revision);
     running.end().await;
 }
@@ -156,31 +153,58 @@ async fn a_policy_that_comes_late_is_published() {
     let running = Running::new(None, Vec::new());
     running.until_refused("no such file").await;
     fs::write(running.policy(), text("a")).unwrap();
-    running.until("published", good).await;
+    running.until("published", good_view).await;
     running.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_broken_content_is_told_once() {
-    let running = Running::new(Some("services: ["), Vec::new());
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("policy.yaml");
+    let (state, saved) = StateDir::open(&dir.path().join("state")).unwrap();
+    let metrics = Arc::new(Metrics::default());
+    let publisher = Arc::new(Publisher::new(state, saved, Arc::clone(&metrics)));
+    let clusters = Clusters::new(Vec::new()).unwrap();
+    let paths = vec![path.clone()];
+    let mut loader = Loader::new(paths, publisher, Arc::clone(&metrics), clusters);
+    for (text, refusals) in [("services: [", 1), ("services: [", 1), ("services: [ ", 2)] {
+        replace(&path, text.as_bytes());
+        loader.look(Hint::Written).await.unwrap();
+        let line = format!("ombre_policy_loads_total{{result=\"Refused\"}} {refusals}\n");
+        let found = metrics.text(0, 0);
+        assert!(found.contains(&line), "{line} in\n{found}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_the_policy_refers_to_is_watched_as_well() {
+    let good = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policy/tests/good");
+    let policy = fs::read_to_string(good.join("design.yaml")).unwrap();
+    let experiment = fs::read_to_string(good.join("ab-strategy.yaml")).unwrap();
+    let running = Running::new(Some(&policy), Vec::new());
     running
-        .until("refused", |view| view.refusal.is_some())
+        .until_refused("ab-strategy.yaml`: no such file")
         .await;
-    replace(&running.policy(), b"services: [");
-    replace(&running.policy(), b"services: [ ");
-    running
-        .until("another refusal", |_| {
-            let text = running.metrics.text(0, 0);
-            text.contains("ombre_policy_loads_total{result=\"Refused\"} 2")
-        })
-        .await;
+    let beside = running.dir.path().join("ab-strategy.yaml");
+    fs::write(&beside, &experiment).unwrap();
+    let first = running.until("published", good_view).await;
+    replace(&beside, b"groups: [");
+    running.until_refused("ab-strategy.yaml:").await;
+    replace(&beside, experiment.as_bytes());
+    let view = running.until("good again", good_view).await;
+    let revision = |view: View| view.in_force.unwrap().revision;
+    assert_eq!(
+        revision(view),
+        revision(first),
+        "nothing changed in the end"
+    );
     running.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_saved_file_is_published_within_moments() {
     let running = Running::new(Some(&text("a")), Vec::new());
-    running.until("published", good).await;
+    running.until("published", good_view).await;
     let mut news = running.publisher.documents().subscribe(Kind::Policy);
     let mut times = Vec::new();
     for number in 0..30 {
@@ -226,7 +250,7 @@ async fn a_cluster_that_an_envoy_lacks_is_refused_until_it_has_it() {
     running.until_refused("has no cluster `a`").await;
     assert!(running.publisher.view().in_force.is_none());
     clusters.lock().unwrap().push("a");
-    running.until("published", good).await;
+    running.until("published", good_view).await;
     running.end().await;
 }
 
@@ -235,6 +259,6 @@ async fn an_envoy_that_does_not_answer_refuses_nothing() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let silent = format!("http://{}", listener.local_addr().unwrap());
     let running = Running::new(Some(&text("a")), vec![silent.parse().unwrap()]);
-    running.until("published", good).await;
+    running.until("published", good_view).await;
     running.end().await;
 }
