@@ -151,7 +151,11 @@ async fn until_v2(stack: &Stack, envoy: Envoys) -> Result<u64> {
         let mut connection = match opened {
             Ok(connection) => connection,
             Err(error) if envoy == Envoys::Runs => return Err(error),
-            Err(_) => continue,
+            Err(_) => {
+                // Nothing listens yet: leave the processor to Envoy.
+                tokio::task::yield_now().await;
+                continue;
+            }
         };
         let answer = connection.ask(&page()).await?;
         ensure!(

@@ -44,11 +44,11 @@ pub(super) const LINES: [Line; 5] = [
         shows: "traffic of the color canary-v2 goes to v2",
     },
     Line {
-        options: "-H 'x-user-id: alice'",
+        options: "-H 'x-user-id: dave'",
         path: "/shop/cart",
         version: "v2",
         reason: "rollout",
-        shows: "alice is among the 20 % who get the candidate",
+        shows: "dave is among the 20 % who get the candidate",
     },
     Line {
         options: "-H 'x-ombre-cluster: demo_v2' -H 'x-user-id: bob'",
