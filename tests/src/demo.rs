@@ -174,7 +174,11 @@ impl Demo {
         );
         println!("\nTry:");
         for line in &LINES {
-            println!("  {}\n      # {}", line.command(address), line.effect());
+            println!(
+                "  {}\n      # {}",
+                line.command(&address.to_string()),
+                line.effect()
+            );
         }
         println!(
             "\nMake v2 fail:\n  curl -d '{{\"fail\": 0.05, \"delay_ms\": 900, \"hang\": 0.1}}' \

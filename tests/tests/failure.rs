@@ -9,7 +9,7 @@ use ombre_tests::load::{Load, Shot};
 use ombre_tests::poll::{SOON, eventually};
 use ombre_tests::stack::Stack;
 use ombre_tests::upstream::Faults;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 /// The default is v2, which nobody reaches without a policy in force.
 fn policy(default: &str) -> String {
@@ -151,7 +151,11 @@ async fn until_v2(stack: &Stack, envoy: Envoys) -> Result<u64> {
         let mut connection = match opened {
             Ok(connection) => connection,
             Err(error) if envoy == Envoys::Runs => return Err(error),
-            Err(_) => continue,
+            Err(_) => {
+                // Nothing listens yet: leave the processor to Envoy.
+                sleep(Duration::from_millis(1)).await;
+                continue;
+            }
         };
         let answer = connection.ask(&page()).await?;
         ensure!(

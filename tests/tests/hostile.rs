@@ -273,6 +273,45 @@ async fn hostile_requests_get_right_answers_and_the_vm_lives() -> Result<()> {
     .await
 }
 
+#[tokio::test]
+async fn what_only_ombre_may_say_is_taken_from_the_client() -> Result<()> {
+    Stack::with(POLICY, async |stack| {
+        let forged = [
+            ("x-ombre-cluster", "demo_v2"),
+            ("x-ombre-decision", "route=forged"),
+            ("x-ombre-group", "checkout=treatment"),
+            ("x-ombre-features", "forged"),
+            ("x-ombre-set-cookie", "session=forged"),
+            ("X-Ombre-Anything", "forged"),
+        ];
+        for (path, cluster) in [("/shop/a", "demo_v1"), ("/elsewhere", "demo_v1")] {
+            let ask = forged.iter().fold(
+                Ask::get(path).header("x-user-id", "bob"),
+                |ask, (name, value)| ask.header(name, value),
+            );
+            let answer = stack.ask(&ask).await?;
+            let echo = answer.echo()?;
+            for (name, value) in forged {
+                let name = name.to_ascii_lowercase();
+                let got = echo.headers.get(&name).map(String::as_str);
+                ensure!(
+                    got != Some(value),
+                    "{path}: the upstream got the forged {name}: {got:?}"
+                );
+            }
+            let got = echo.headers.get("x-ombre-cluster").map(String::as_str);
+            ensure!(got == Some(cluster), "{path}: x-ombre-cluster is {got:?}");
+            let answered = format!("{:?}", answer.headers);
+            ensure!(
+                !answered.contains("forged"),
+                "{path}: the client got {answered}"
+            );
+        }
+        Ok(())
+    })
+    .await
+}
+
 /// Bytes that HTTP/1 allows in a header's value, in an order that is the same in every run.
 fn any_value(state: &mut u64) -> Vec<u8> {
     let mut next = || {

@@ -44,11 +44,11 @@ pub(super) const LINES: [Line; 5] = [
         shows: "traffic of the color canary-v2 goes to v2",
     },
     Line {
-        options: "-H 'x-user-id: alice'",
+        options: "-H 'x-user-id: dave'",
         path: "/shop/cart",
         version: "v2",
         reason: "rollout",
-        shows: "alice is among the 20 % who get the candidate",
+        shows: "dave is among the 20 % who get the candidate",
     },
     Line {
         options: "-H 'x-ombre-cluster: demo_v2' -H 'x-user-id: bob'",
@@ -61,10 +61,10 @@ pub(super) const LINES: [Line; 5] = [
 
 impl Line {
     /// What is typed into a shell.
-    pub(super) fn command(&self, address: SocketAddr) -> String {
+    pub(super) fn command(&self, address: &str) -> String {
         let Self { options, path, .. } = self;
         let space = if options.is_empty() { "" } else { " " };
-        format!("curl -si {options}{space}http://{address}{path}")
+        format!("curl -si {options}{space}{address}{path}")
     }
 
     /// What comes of it.
@@ -83,7 +83,7 @@ impl Line {
     /// # Errors
     /// When something else comes of it than is printed.
     pub(super) fn check(&self, address: SocketAddr) -> Result<()> {
-        let command = self.command(address);
+        let command = self.command(&address.to_string());
         let output = Command::new("sh")
             .args(["-c", &command])
             .output()
@@ -100,5 +100,26 @@ impl Line {
             String::from_utf8_lossy(&output.stderr),
         );
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::LINES;
+    use crate::binaries::workspace;
+
+    #[test]
+    fn the_readme_has_the_same_lines() {
+        let readme = std::fs::read_to_string(workspace().join("README.md")).unwrap();
+        for line in &LINES {
+            let (version, reason) = (line.version, line.reason);
+            let row = readme
+                .lines()
+                .find(|row| row.contains(&line.command("localhost:8080")));
+            let row =
+                row.unwrap_or_else(|| panic!("`{}` is not there", line.command("localhost:8080")));
+            let answer = format!("version={version};reason={reason}");
+            assert!(row.contains(&answer), "{row} has no {answer}");
+        }
     }
 }
