@@ -1,84 +1,22 @@
 //! Turns ticks of evidence into judgements: windows, votes and triggers in, one verdict out.
 //! Never stored: after a restart the windows start empty.
 
+mod fired;
+mod judgement;
 mod trial;
 
 use std::collections::VecDeque;
 
-use serde::{Deserialize, Serialize};
-
-use super::evidence::{Gap, Sample, Sum, Window};
-use super::settings::{IdleStable, Settings};
-use super::triggers::Trigger;
+use super::evidence::{Sample, Sum, Window};
+use super::settings::Settings;
 use super::triggers::outage::{self, OutageAccount};
-use super::triggers::relative::{self, Asked, Comparison, Live};
 use super::triggers::score::{self, ScoreAccount};
 use super::triggers::sustained::{self, Breach};
 use crate::duration::{Millis, Moment};
 
+pub use judgement::{Judgement, Standing, Verdict};
 use trial::Trial;
 pub use trial::{Span, TrialAccount};
-
-/// What the evidence says about the candidate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// Nobody can say. Neither trips nor clears nor ramps.
-    Unknown(Gap),
-    /// No traffic to judge by.
-    Idle,
-    /// Nothing speaks against the candidate.
-    Quiet(Standing),
-    /// Something does, not yet long enough, or not beyond chance more than against the stable version.
-    Breached,
-    /// A trigger fired and the candidate is the worse version.
-    Fired(Trigger),
-    /// A trigger fired, but the stable version has no traffic and the settings say to hold.
-    Held(Trigger),
-    /// A trigger fired, but the stable version fails as well.
-    SharedFault(Trigger),
-}
-
-/// How good a quiet candidate is known to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Standing {
-    /// Not enough is known.
-    Open,
-    /// Enough verified requests, and their ratios are below the limits.
-    Passing,
-    /// Its ratios are below the limits beyond chance.
-    Clear,
-}
-
-/// A verdict with everything that led to it, for display and for the history.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Judgement {
-    /// The end of the tick judged.
-    pub at: Moment,
-    /// The verdict.
-    pub verdict: Verdict,
-    /// The long window's span.
-    pub span: Millis,
-    /// The candidate's counts in the long window.
-    pub candidate: Sum,
-    /// The stable version's counts over the same span.
-    pub stable: Sum,
-    /// The score; none without traffic, latencies, or this trigger.
-    pub score: Option<ScoreAccount>,
-    /// Both ratios against their limits.
-    pub breach: Option<Breach>,
-    /// Breaches among the last judgements, and how many of how many must be: `[4, 5, 6]`.
-    pub votes: Option<[u32; 3]>,
-    /// The outage in the newest tick.
-    pub outage_tick: Option<OutageAccount>,
-    /// The outage in the window.
-    pub outage_window: Option<OutageAccount>,
-    /// The trigger that fired and how the candidate compares.
-    pub fired: Option<(Trigger, Comparison)>,
-    /// What is known in favour of the candidate.
-    pub trial: Option<TrialAccount>,
-}
 
 /// The windows and votes of one service.
 #[derive(Debug, Clone)]
@@ -123,7 +61,7 @@ impl Judge {
     }
 
     /// Takes one collected tick of both versions. Call it every interval, with
-    /// [`Gap::Missing`] when nothing came.
+    /// [`super::evidence::Gap::Missing`] when nothing came.
     ///
     /// Answers at every judging tick, at once when the outage fires, and at every unknown tick; in
     /// between there is nothing new to say. `trial` is [`super::machine::Release::trial`].
@@ -293,137 +231,6 @@ impl Judge {
             settings.need,
             settings.of,
         ])
-    }
-
-    /// The trigger that fired; of several the one whose comparison most speaks for a move.
-    fn fired(&self, at: Moment, judgement: &Judgement) -> Option<(Trigger, Comparison)> {
-        let found = [
-            self.outage_by_tick(at),
-            self.outage_by_window(at),
-            self.sustained(judgement),
-            self.scored(at),
-        ];
-        let rank = |comparison: &Comparison| match comparison {
-            Comparison::Worse => 0,
-            Comparison::Thin => 1,
-            Comparison::Shared => 2,
-            Comparison::NotWorse => 3,
-        };
-        found
-            .into_iter()
-            .flatten()
-            .min_by_key(|(_, comparison)| rank(comparison))
-    }
-
-    fn outage_by_tick(&self, at: Moment) -> Option<(Trigger, Comparison)> {
-        let settings = self.settings.outage.as_ref()?;
-        let span = self
-            .settings
-            .evidence
-            .interval
-            .saturating_mul(u64::from(settings.ticks));
-        (self.runs.outage_tick >= settings.ticks).then(|| {
-            (
-                Trigger::Outage,
-                self.compare(
-                    at,
-                    span,
-                    Asked {
-                        errors: true,
-                        slow: false,
-                    },
-                ),
-            )
-        })
-    }
-
-    fn outage_by_window(&self, at: Moment) -> Option<(Trigger, Comparison)> {
-        let settings = self.settings.outage.as_ref()?;
-        let span = self.settings.evidence.window;
-        (self.runs.outage_window >= settings.ticks).then(|| {
-            (
-                Trigger::Outage,
-                self.compare(
-                    at,
-                    span,
-                    Asked {
-                        errors: true,
-                        slow: false,
-                    },
-                ),
-            )
-        })
-    }
-
-    fn sustained(&self, judgement: &Judgement) -> Option<(Trigger, Comparison)> {
-        let [agreed, need, _] = judgement.votes?;
-        let breach = judgement.breach?;
-        // The short window may fall silent for one vote; what the long one proves has to stand.
-        let asked = Asked {
-            errors: breach.errors.proven(),
-            slow: breach.slow.proven(),
-        };
-        (agreed >= need && (asked.errors || asked.slow)).then(|| {
-            let comparison = self.compare(judgement.at, judgement.span, asked);
-            (Trigger::Sustained, comparison)
-        })
-    }
-
-    fn scored(&self, at: Moment) -> Option<(Trigger, Comparison)> {
-        let settings = self.settings.score.as_ref()?;
-        let span = self.settings.evidence.short;
-        (self.runs.score >= settings.ticks).then(|| {
-            (
-                Trigger::Score,
-                self.compare(
-                    at,
-                    span,
-                    Asked {
-                        errors: true,
-                        slow: true,
-                    },
-                ),
-            )
-        })
-    }
-
-    fn compare(&self, at: Moment, span: Millis, asked: Asked) -> Comparison {
-        let candidate = self.candidate.sum(at, span);
-        let stable = Live {
-            same: self.stable.sum(at, span),
-            long: self.stable.sum(at, self.settings.evidence.longest),
-        };
-        let by = (&self.settings.guards, &self.settings.limits);
-        relative::compare(asked, by, &candidate, &stable)
-    }
-
-    fn verdict_of(&self, fired: Option<(Trigger, Comparison)>) -> Option<Verdict> {
-        let (trigger, comparison) = fired?;
-        Some(match (comparison, self.settings.guards.idle_stable) {
-            (Comparison::Worse, _) | (Comparison::Thin, IdleStable::Move) => {
-                Verdict::Fired(trigger)
-            }
-            (Comparison::Thin, IdleStable::Hold) => Verdict::Held(trigger),
-            (Comparison::Shared, _) => Verdict::SharedFault(trigger),
-            (Comparison::NotWorse, _) => Verdict::Breached,
-        })
-    }
-}
-
-impl Judgement {
-    /// How urgent a move is, to rank services that want to move at once: the sure burn rate of the
-    /// worse ratio, weighted with nothing; 0 without a breach.
-    #[must_use]
-    pub fn severity(&self) -> f64 {
-        self.breach.map_or_else(
-            || {
-                self.outage_tick
-                    .and_then(|account| account.ratio)
-                    .unwrap_or(0.0)
-                    * 200.0
-            },
-            |breach| breach.severity(),
-        )
     }
 }
 

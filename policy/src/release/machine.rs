@@ -12,13 +12,13 @@ mod event;
 mod evidence;
 mod fail_back;
 mod operator;
+mod phase;
 mod state;
 
 pub use action::{Action, Alert, Decision, Refusal, Transition};
 pub use event::{Command, Context, Event, Jitter, Order, Permit, Terms};
-pub use state::{
-    AbortReason, Cause, Course, FailBack, Pause, Phase, PhaseName, Release, Turn, WriteOwner,
-};
+pub use phase::{AbortReason, Cause, Course, FailBack, Phase, PhaseName, WriteOwner};
+pub use state::{Pause, Release, Turn};
 
 /// A step under way.
 struct Step<'a> {

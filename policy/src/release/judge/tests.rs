@@ -4,7 +4,9 @@
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use super::*;
-use crate::release::evidence::{Counts, Histogram};
+use crate::release::evidence::{Counts, Gap, Histogram};
+use crate::release::settings::IdleStable;
+use crate::release::triggers::Trigger;
 
 const SPAN: Span = Span {
     since: Moment::from_unix_millis(0),

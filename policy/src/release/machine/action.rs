@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::state::{AbortReason, PhaseName, Turn};
+use super::phase::{AbortReason, PhaseName};
+use super::state::Turn;
 use crate::duration::Moment;
 use crate::release::share::Percent;
 use crate::release::triggers::Trigger;

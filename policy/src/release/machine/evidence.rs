@@ -3,7 +3,7 @@
 use super::Step;
 use super::action::{Action, Alert};
 use super::event::Permit;
-use super::state::{Cause, Course, Phase};
+use super::phase::{Cause, Course, Phase};
 use crate::duration::Millis;
 use crate::release::judge::{Standing, Verdict};
 use crate::release::share::Percent;

@@ -2,7 +2,8 @@
 
 use super::Step;
 use super::action::{Action, Alert};
-use super::state::{AbortReason, Cause, FailBack, Phase, Turn, WriteOwner};
+use super::phase::{AbortReason, Cause, FailBack, Phase, WriteOwner};
+use super::state::Turn;
 use crate::duration::{Millis, Moment};
 
 const DAY: Millis = Millis::from_secs(86_400);

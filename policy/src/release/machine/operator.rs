@@ -3,7 +3,8 @@
 use super::Step;
 use super::action::{Action, Alert, Refusal};
 use super::event::{Command, Order};
-use super::state::{Cause, Pause, Phase};
+use super::phase::{Cause, Phase};
+use super::state::Pause;
 use crate::release::share::Percent;
 
 impl Step<'_> {

@@ -314,6 +314,40 @@ fn cool_downs_double_to_their_cap_and_lock_at_the_third_trip() {
 }
 
 #[test]
+fn cool_downs_end_at_their_cap_and_chance_only_adds() {
+    let mut walk = Walk::new(false, 100);
+    walk.terms.guards.trips_per_day = 99;
+    let order = Event::Judged {
+        verdict: FIRED,
+        permit: Permit::Granted,
+    };
+    for (trips, chance, expected) in [
+        (1, 0.0, 600),
+        (3, 0.0, 2400),
+        (4, 0.0, 3600),
+        (70, 0.0, 3600),
+        (70, 1.0, 4320),
+        (0, 0.5, 330),
+    ] {
+        walk.release.trips = vec![at(0); trips];
+        let context = Context {
+            terms: &walk.terms,
+            now: at(10),
+            jitter: Jitter::new(chance),
+        };
+        let (after, _) = step(&walk.release, &order, &context);
+        let Phase::FailedBack { since, until, .. } = after.phase else {
+            panic!("{:?}", after.phase);
+        };
+        assert_eq!(
+            until.since(since),
+            Millis::from_secs(expected),
+            "{trips}, {chance}"
+        );
+    }
+}
+
+#[test]
 fn trips_of_yesterday_do_not_count() {
     let mut walk = Walk::new(false, 100);
     walk.release.trips = vec![at(0), at(1)];

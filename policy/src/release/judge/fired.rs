@@ -1,0 +1,123 @@
+//! Which triggers have lasted long enough, and whether the stable version would do better.
+
+use super::{Judge, Judgement, Verdict};
+use crate::duration::{Millis, Moment};
+use crate::release::settings::IdleStable;
+use crate::release::triggers::Trigger;
+use crate::release::triggers::relative::{self, Asked, Comparison, Live};
+
+impl Judge {
+    /// The trigger that fired; of several the one whose comparison most speaks for a move.
+    pub(super) fn fired(&self, at: Moment, judgement: &Judgement) -> Option<(Trigger, Comparison)> {
+        let found = [
+            self.outage_by_tick(at),
+            self.outage_by_window(at),
+            self.sustained(judgement),
+            self.scored(at),
+        ];
+        let rank = |comparison: &Comparison| match comparison {
+            Comparison::Worse => 0,
+            Comparison::Thin => 1,
+            Comparison::Shared => 2,
+            Comparison::NotWorse => 3,
+        };
+        found
+            .into_iter()
+            .flatten()
+            .min_by_key(|(_, comparison)| rank(comparison))
+    }
+
+    pub(super) fn outage_by_tick(&self, at: Moment) -> Option<(Trigger, Comparison)> {
+        let settings = self.settings.outage.as_ref()?;
+        let span = self
+            .settings
+            .evidence
+            .interval
+            .saturating_mul(u64::from(settings.ticks));
+        (self.runs.outage_tick >= settings.ticks).then(|| {
+            (
+                Trigger::Outage,
+                self.compare(
+                    at,
+                    span,
+                    Asked {
+                        errors: true,
+                        slow: false,
+                    },
+                ),
+            )
+        })
+    }
+
+    fn outage_by_window(&self, at: Moment) -> Option<(Trigger, Comparison)> {
+        let settings = self.settings.outage.as_ref()?;
+        let span = self.settings.evidence.window;
+        (self.runs.outage_window >= settings.ticks).then(|| {
+            (
+                Trigger::Outage,
+                self.compare(
+                    at,
+                    span,
+                    Asked {
+                        errors: true,
+                        slow: false,
+                    },
+                ),
+            )
+        })
+    }
+
+    fn sustained(&self, judgement: &Judgement) -> Option<(Trigger, Comparison)> {
+        let [agreed, need, _] = judgement.votes?;
+        let breach = judgement.breach?;
+        // The short window may fall silent for one vote; what the long one proves has to stand.
+        let asked = Asked {
+            errors: breach.errors.proven(),
+            slow: breach.slow.proven(),
+        };
+        (agreed >= need && (asked.errors || asked.slow)).then(|| {
+            let comparison = self.compare(judgement.at, judgement.span, asked);
+            (Trigger::Sustained, comparison)
+        })
+    }
+
+    fn scored(&self, at: Moment) -> Option<(Trigger, Comparison)> {
+        let settings = self.settings.score.as_ref()?;
+        let span = self.settings.evidence.short;
+        (self.runs.score >= settings.ticks).then(|| {
+            (
+                Trigger::Score,
+                self.compare(
+                    at,
+                    span,
+                    Asked {
+                        errors: true,
+                        slow: true,
+                    },
+                ),
+            )
+        })
+    }
+
+    fn compare(&self, at: Moment, span: Millis, asked: Asked) -> Comparison {
+        let candidate = self.candidate.sum(at, span);
+        let stable = Live {
+            same: self.stable.sum(at, span),
+            long: self.stable.sum(at, self.settings.evidence.longest),
+        };
+        let by = (&self.settings.guards, &self.settings.limits);
+        relative::compare(asked, by, &candidate, &stable)
+    }
+
+    pub(super) fn verdict_of(&self, fired: Option<(Trigger, Comparison)>) -> Option<Verdict> {
+        let (trigger, comparison) = fired?;
+        Some(match (comparison, self.settings.guards.idle_stable) {
+            (Comparison::Worse, _) | (Comparison::Thin, IdleStable::Move) => {
+                Verdict::Fired(trigger)
+            }
+            (Comparison::Thin, IdleStable::Hold) => Verdict::Held(trigger),
+            (Comparison::Shared, _) => Verdict::SharedFault(trigger),
+            (Comparison::NotWorse, _) => Verdict::Breached,
+        })
+    }
+}
