@@ -27,7 +27,7 @@ pub struct Policy {
 }
 
 /// The slot tables of every layer and experiment, kept from one policy to the next so that a
-/// change of weights moves only the units it must. Keyed by salt.
+/// change of weights moves only the units it must. Keyed by service and salt.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlotTables {
     tables: BTreeMap<String, SlotTable>,
@@ -62,19 +62,22 @@ impl Policy {
 
     /// The slot tables for this policy, planned from the ones before it.
     pub fn slots(&self, previous: &SlotTables) -> SlotTables {
-        let layers = self.services.iter().flat_map(|service| &service.layers);
-        let tables = layers.flat_map(|layer| {
+        let layers = self.services.iter().flat_map(|service| {
+            let name = service.name.as_str();
+            service.layers.iter().map(move |layer| (name, layer))
+        });
+        let tables = layers.flat_map(|(service, layer)| {
             let shares = layer
                 .experiments
                 .iter()
                 .map(|e| (e.name.clone(), e.share.slots()));
             let shares = (layer.table_key(), shares.collect::<Vec<_>>());
-            let arms = layer.experiments.iter().map(|experiment| {
+            let arms = layer.experiments.iter().map(move |experiment| {
                 let arms = experiment
                     .groups
                     .iter()
                     .map(|g| (g.name.clone(), g.weight.slots()));
-                (experiment.table_key(), arms.collect::<Vec<_>>())
+                (experiment.table_key(service), arms.collect::<Vec<_>>())
             });
             std::iter::once(shares).chain(arms)
         });

@@ -20,7 +20,7 @@ pub enum Detector {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnUnknown {
-    /// It is served as if it had not asked.
+    /// The service's default version serves it.
     #[default]
     Default,
     /// It is refused: 406 for `Accept`, 404 for the path, 400 for header and query.

@@ -734,3 +734,36 @@ fn before_the_first_policy_everything_passes() {
         &[("empty", "GET", "x/cart", &[], "pass")],
     );
 }
+
+#[test]
+fn services_with_one_salt_keep_their_own_weights() {
+    let policy = policy(
+        "
+apiVersion: ombre/v1
+services:
+  - name: a
+    routes: [{ name: a, path: /a }]
+    versions: [{ name: v1, cluster: c }]
+    default: v1
+    unit: [{ header: id }]
+    experiment: { experiment: e, salt: shared, groups: [{ name: all, weight: 100 }] }
+  - name: b
+    routes: [{ name: b, path: /b }]
+    versions: [{ name: v1, cluster: c }]
+    default: v1
+    unit: [{ header: id }]
+    experiment: { experiment: e, salt: shared, groups: [{ name: none, weight: 0 }, { name: all, weight: 100 }] }
+",
+    );
+    let plan = Plan::compile(&policy, &policy.slots(&SlotTables::default()));
+    let mut in_force = InForce::default();
+    in_force.put(plan, Revision::new(1), DecisionTable::default());
+    for url in ["x/a", "x/b"] {
+        let explanation = ask(&mut in_force, "GET", url, &[("id", "7")]);
+        assert_eq!(
+            header(&explanation, "x-ombre-group"),
+            Some("e=all"),
+            "{url}"
+        );
+    }
+}

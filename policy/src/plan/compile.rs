@@ -86,7 +86,7 @@ fn service(written: &Service, slots: &SlotTables) -> ServicePlan {
         layers: written
             .layers
             .iter()
-            .map(|item| layer(item, slots))
+            .map(|item| layer(item, &written.name, slots))
             .collect(),
         verification,
     }
@@ -147,7 +147,7 @@ fn parts(rewrite: &Rewrite, template: &Template) -> Vec<RewritePart> {
     parts.collect()
 }
 
-fn layer(written: &Layer, slots: &SlotTables) -> LayerPlan {
+fn layer(written: &Layer, service: &str, slots: &SlotTables) -> LayerPlan {
     LayerPlan {
         seed: Seed::new(Purpose::Layer, &written.salt),
         units: written.unit.clone(),
@@ -155,15 +155,15 @@ fn layer(written: &Layer, slots: &SlotTables) -> LayerPlan {
         experiments: written
             .experiments
             .iter()
-            .map(|item| experiment(item, slots))
+            .map(|item| experiment(item, service, slots))
             .collect(),
     }
 }
 
-fn experiment(written: &Experiment, slots: &SlotTables) -> ExperimentPlan {
+fn experiment(written: &Experiment, service: &str, slots: &SlotTables) -> ExperimentPlan {
     ExperimentPlan {
         seed: Seed::new(Purpose::Arm, &written.salt),
-        ranges: ranges(slots, &written.table_key()),
+        ranges: ranges(slots, &written.table_key(service)),
         groups: written
             .groups
             .iter()

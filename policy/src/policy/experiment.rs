@@ -47,9 +47,10 @@ impl Layer {
 }
 
 impl Experiment {
-    /// Where this experiment's slot table is kept.
-    pub(crate) fn table_key(&self) -> String {
-        format!("arm:{}", self.salt)
+    /// Where this experiment's slot table is kept. Experiments of two services may share a salt,
+    /// but not a table: their weights need not be the same.
+    pub(crate) fn table_key(&self, service: &str) -> String {
+        format!("arm:{service}/{}", self.salt)
     }
 }
 
