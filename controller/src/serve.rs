@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -27,6 +28,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// # Errors
 /// When the state cannot be taken up or the address cannot be listened on.
 pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
+    raise_file_limit();
     let (dir, saved) = StateDir::open(&args.state_dir)?;
     let metrics = Arc::new(Metrics::default());
     let publisher = Arc::new(Publisher::new(dir, saved, Arc::clone(&metrics)));
@@ -83,4 +85,20 @@ async fn told_to_end() -> std::io::Result<&'static str> {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
     })
+}
+
+/// Every waiting poll holds a file open, and the usual soft limit of 1024 is for programs that
+/// use `select`.
+fn raise_file_limit() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current == maximum {
+        return;
+    }
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        warn!(?current, %error, "limit of open files not raised: fewer polls can wait");
+    }
 }

@@ -91,9 +91,13 @@ impl Watch {
         self.signal.happened.notify_one();
     }
 
-    /// Waits until something happened and then was quiet for a moment.
+    /// Waits until something happened and then was quiet for a moment. A call that is cancelled
+    /// loses no write.
     pub async fn changed(&self) -> Hint {
-        self.signal.happened.notified().await;
+        // A write that a cancelled call had heard of is not waited for again.
+        if !self.signal.written.load(Ordering::Acquire) {
+            self.signal.happened.notified().await;
+        }
         let patience = Instant::now() + PATIENCE;
         loop {
             let quiet = patience.min(Instant::now() + QUIET);

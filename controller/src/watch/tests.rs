@@ -132,6 +132,25 @@ async fn a_directory_that_is_replaced_is_watched_again() {
 }
 
 #[tokio::test]
+async fn a_wait_that_is_cancelled_loses_no_write() {
+    let watched = Watched::new(|dir| write(dir, POLICY, "a")).await;
+    write(watched.dir.path(), POLICY, "b");
+    let heard = async {
+        while !watched.watch.signal.written.load(Ordering::Acquire) {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(SOON, heard).await.expect("heard of");
+    assert!(
+        timeout(Duration::ZERO, watched.watch.changed())
+            .await
+            .is_err()
+    );
+    let again = timeout(SOON, watched.watch.changed()).await;
+    assert_eq!(again.expect("not lost"), Hint::Written);
+}
+
+#[tokio::test]
 async fn reading_is_no_change_and_neighbours_are_only_near() {
     let watched = Watched::new(|dir| write(dir, POLICY, "a")).await;
     for _ in 0..10 {
