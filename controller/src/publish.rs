@@ -1,19 +1,22 @@
 //! The one place where what is in force changes: policies, decisions and revisions, one change
 //! at a time, each sealed, stored and handed out. Blocking: call it off the async threads.
 
+mod view;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use ombre_policy::decisions::{DecisionTable, Decisions};
 use ombre_policy::document::{Kind, Revision, seal};
 use ombre_policy::policy::SlotTables;
-use ombre_policy::problem::{Problem, Problems};
+use ombre_policy::problem::Problems;
 use tracing::{error, info, warn};
 
 use crate::compiled::Compiled;
 use crate::documents::{Documents, Published};
 use crate::metrics::{Load, Metrics};
 use crate::state::{Saved, SavedPolicy, StateDir, StateError};
+pub use view::{InForce, Refusal, View};
 
 /// Publishes, and knows what is published.
 pub struct Publisher {
@@ -21,45 +24,6 @@ pub struct Publisher {
     metrics: Arc<Metrics>,
     held: Mutex<Held>,
     view: RwLock<View>,
-}
-
-/// What is in force.
-#[derive(Clone)]
-pub struct InForce {
-    /// The policy.
-    pub compiled: Arc<Compiled>,
-    /// Its revision.
-    pub revision: Revision,
-    /// The revision of the decisions document.
-    pub decisions_revision: Revision,
-    /// The operator's decisions, by names.
-    pub decisions: Arc<Decisions>,
-    /// Those of them that this policy can carry out.
-    pub table: Arc<DecisionTable>,
-    /// Why the others are kept but without effect.
-    pub without_effect: Arc<Vec<Problem>>,
-    /// When the policy was loaded from its files.
-    pub loaded_at: SystemTime,
-}
-
-/// Why the newest files are not in force.
-#[derive(Clone)]
-pub struct Refusal {
-    /// What is wrong with them.
-    pub problems: Arc<Problems>,
-    /// Since when.
-    pub since: SystemTime,
-}
-
-/// Everything that can be read at any time, without waiting for a change to be made.
-#[derive(Clone, Default)]
-pub struct View {
-    /// What is in force, once there was a good policy.
-    pub in_force: Option<InForce>,
-    /// Why the newest files are not, if they are not.
-    pub refusal: Option<Refusal>,
-    /// Why the state cannot be kept, if it cannot.
-    pub state_error: Option<String>,
 }
 
 /// What became of a policy.
@@ -85,13 +49,6 @@ pub enum DecisionsError {
     /// They would be lost in a restart.
     #[error("the decisions cannot be stored")]
     State(#[from] StateError),
-}
-
-impl View {
-    /// Whether a good policy is in force and the state can be kept.
-    pub const fn is_ready(&self) -> bool {
-        self.in_force.is_some() && self.state_error.is_none()
-    }
 }
 
 struct Held {
