@@ -13,7 +13,7 @@ use tokio::signal::unix::{self, SignalKind, signal};
 
 use crate::poll::eventually;
 
-const LOG_TAIL: usize = 60;
+const LOG_TAIL: usize = 40;
 
 /// A started program. Dropping it kills it.
 #[derive(Debug)]
@@ -102,9 +102,9 @@ impl Process {
         match self.ended()? {
             None => Ok(()),
             Some(status) => Err(anyhow::anyhow!(
-                "{} ended by itself ({status}); its log ends:\n{}",
-                self.name,
-                self.log_tail()
+                "{}{} ended by itself ({status}); the end of its log is above",
+                self.log_tail(),
+                self.name
             )),
         }
     }

@@ -1,9 +1,18 @@
 //! The demo of `make run`.
 
-use anyhow::Result;
+use std::process::ExitCode;
+
 use clap::Parser;
+use ombre_tests::demo::{Args, run};
 
 #[tokio::main]
-async fn main() -> Result<()> {
-    ombre_tests::demo::run(ombre_tests::demo::Args::parse()).await
+async fn main() -> ExitCode {
+    match run(Args::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Without the backtrace that anyhow would add: this is read by users.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
