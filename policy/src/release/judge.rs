@@ -123,7 +123,10 @@ impl Judge {
             &self.settings.limits,
             self.settings.guards.min_requests,
             &judgement.candidate,
-            &self.short(at),
+            (
+                &self.short(at),
+                &self.candidate.sum(at, self.settings.evidence.short),
+            ),
         );
         judgement.score = self.score(at);
         judgement.outage_tick = out;
@@ -175,7 +178,7 @@ impl Judge {
         }
     }
 
-    /// The short window of a breach. It grows as the long one does, in the same proportion: at little
+    /// The short window of an error breach. It grows as the long one does, in the same proportion: at little
     /// traffic ten seconds without an error say nothing.
     fn short(&self, at: Moment) -> Sum {
         let evidence = &self.settings.evidence;

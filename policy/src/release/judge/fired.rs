@@ -70,12 +70,12 @@ impl Judge {
     fn sustained(&self, judgement: &Judgement) -> Option<(Trigger, Comparison)> {
         let [agreed, need, _] = judgement.votes?;
         let breach = judgement.breach?;
-        // The short window may fall silent for one vote; what the long one proves has to stand.
+        // A fault that has just ended must move nothing, so this judgement has to agree too.
         let asked = Asked {
-            errors: breach.errors.proven(),
-            slow: breach.slow.proven(),
+            errors: breach.errors.breached,
+            slow: breach.slow.breached,
         };
-        (agreed >= need && (asked.errors || asked.slow)).then(|| {
+        (agreed >= need && breach.any()).then(|| {
             let comparison = self.compare(judgement.at, judgement.span, asked);
             (Trigger::Sustained, comparison)
         })

@@ -37,9 +37,17 @@ pub struct Breach {
 /// Holds the long window's ratios, beyond chance, and the short window's ratios against the limits.
 ///
 /// The long window alone would go on breaching long after the fault ended, the short one alone
-/// would breach at every hiccup.
+/// would breach at every hiccup. Errors are held against the `grown` short window: a healthy version
+/// has next to none, so at little traffic their absence in a few seconds means nothing. Slow requests
+/// are held against the plain `short` one: a healthy version has half of what the limit allows, and
+/// a longer window would hold some of them nearly always.
 #[must_use]
-pub fn breach(limits: &Limits, min_requests: u64, long: &Sum, short: &Sum) -> Breach {
+pub fn breach(
+    limits: &Limits,
+    min_requests: u64,
+    long: &Sum,
+    (grown, short): (&Sum, &Sum),
+) -> Breach {
     let enough = long.requests >= min_requests;
     let account = |long: (u64, u64), short: (u64, u64), limit: f64| {
         let lower = wilson::lower(long.0, long.1);
@@ -57,7 +65,7 @@ pub fn breach(limits: &Limits, min_requests: u64, long: &Sum, short: &Sum) -> Br
     Breach {
         errors: account(
             (long.errors, long.requests),
-            (short.errors, short.requests),
+            (grown.errors, grown.requests),
             limits.errors,
         ),
         slow: account(
@@ -65,14 +73,6 @@ pub fn breach(limits: &Limits, min_requests: u64, long: &Sum, short: &Sum) -> Br
             (short.slow, short.timed),
             limits.slow,
         ),
-    }
-}
-
-impl RatioAccount {
-    /// Whether the long window alone is over the limit beyond chance.
-    #[must_use]
-    pub fn proven(&self) -> bool {
-        self.lower > self.limit
     }
 }
 

@@ -54,7 +54,7 @@ fn a_breach_needs_both_windows() {
         ("too few to speak", sum(49, 0, 49), sum(9, 0, 9), false),
     ];
     for (name, long, short, expected) in cases {
-        let breach = sustained::breach(&Limits::default(), 50, &long, &short);
+        let breach = sustained::breach(&Limits::default(), 50, &long, (&short, &short));
         assert_eq!(breach.any(), expected, "{name}: {breach:?}");
     }
 }
