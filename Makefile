@@ -13,12 +13,11 @@ run: ## build everything and start the demo: two versions, the controller and En
 	@echo '[2/5] building the filter (wasm)'
 	@filter/build-wasm
 	@echo '[3/5] building the controller and the demo'
-	@cargo build --locked -p ombre-controller --bin ombre
-	@cargo build --locked -p ombre-tests --bins
+	@cargo build --locked --workspace --bins
 	@echo '[4/5] finding Envoy'
 	@envoy/find-envoy
 	@echo '[5/5] starting'
-	@export OMBRE_BIN=$(CURDIR)/target/debug/ombre OMBRE_WASM=$(CURDIR)/target/ombre.wasm ENVOY_PATH="$$(envoy/find-envoy 2>/dev/null)"; exec cargo run --quiet --locked -p ombre-tests --bin ombre-demo
+	@export OMBRE_BIN=$(CURDIR)/target/debug/ombre OMBRE_WASM=$(CURDIR)/target/ombre.wasm ENVOY_PATH="$$(envoy/find-envoy 2>/dev/null)"; exec target/debug/ombre-demo
 
 test: ## run every test: unit, property, wasm in Node, HTTP, real Envoy
 	@.ci/test
