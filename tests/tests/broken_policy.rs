@@ -205,6 +205,12 @@ async fn what_is_no_policy_at_all_is_named_and_changes_nothing() -> Result<()> {
         reported(stack, "10 MB of noise", None, &[]).await?;
         mend(stack).await?;
 
+        // The same as text, which has to get as far as the YAML parser.
+        let text: Vec<u8> = noise.iter().map(|byte| b' ' + byte % 95).collect();
+        stack.write_policy(&text)?;
+        reported(stack, "10 MB of text", None, &[]).await?;
+        mend(stack).await?;
+
         fs::remove_file(&path)?;
         fs::create_dir(&path)?;
         reported(stack, "a directory", None, &["directory"]).await?;
