@@ -4,8 +4,7 @@
 mod fired;
 mod judgement;
 mod trial;
-
-use std::collections::VecDeque;
+mod votes;
 
 use super::evidence::{Sample, Sum, Window};
 use super::settings::Settings;
@@ -17,6 +16,8 @@ use crate::duration::{Millis, Moment};
 pub use judgement::{Judgement, Standing, Verdict};
 use trial::Trial;
 pub use trial::{Span, TrialAccount};
+pub use votes::Tally;
+use votes::Votes;
 
 /// The windows and votes of one service.
 #[derive(Debug, Clone)]
@@ -25,7 +26,7 @@ pub struct Judge {
     candidate: Window,
     stable: Window,
     trial: Trial,
-    votes: VecDeque<bool>,
+    votes: Votes,
     runs: Runs,
     judged: Option<Moment>,
 }
@@ -48,7 +49,7 @@ impl Judge {
             candidate: window(),
             stable: window(),
             trial: Trial::new(settings.guards.ask_after),
-            votes: VecDeque::new(),
+            votes: Votes::new(evidence.longest, evidence.judge),
             runs: Runs::default(),
             judged: None,
             settings,
@@ -135,7 +136,7 @@ impl Judge {
             outage::in_window(settings, &base)
         });
         self.count(&breach, &judgement);
-        judgement.votes = self.votes();
+        judgement.votes = self.tally(judgement.span, &breach);
         judgement.breach = Some(breach);
         let account = self.trial.account(at, trial, &self.settings);
         judgement.trial = Some(account);
@@ -211,6 +212,12 @@ impl Judge {
         })
     }
 
+    fn tally(&self, span: Millis, breach: &Breach) -> Option<Tally> {
+        let settings = self.settings.sustained.as_ref()?;
+        let spanned = span.get().checked_div(self.settings.evidence.judge.get());
+        Some(self.votes.tally(settings, spanned.unwrap_or(0), breach))
+    }
+
     fn count(&mut self, breach: &Breach, judgement: &Judgement) {
         count(
             &mut self.runs.score,
@@ -218,22 +225,9 @@ impl Judge {
         );
         let out = judgement.outage_window.is_some_and(|account| account.out);
         count(&mut self.runs.outage_window, out);
-        if let Some(settings) = &self.settings.sustained {
-            self.votes.push_back(breach.any());
-            while self.votes.len() > settings.of as usize {
-                self.votes.pop_front();
-            }
+        if self.settings.sustained.is_some() {
+            self.votes.cast(breach);
         }
-    }
-
-    fn votes(&self) -> Option<[u32; 3]> {
-        let settings = self.settings.sustained.as_ref()?;
-        let agreed = self.votes.iter().filter(|vote| **vote).count();
-        Some([
-            u32::try_from(agreed).unwrap_or(u32::MAX),
-            settings.need,
-            settings.of,
-        ])
     }
 }
 

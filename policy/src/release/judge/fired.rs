@@ -68,14 +68,12 @@ impl Judge {
     }
 
     fn sustained(&self, judgement: &Judgement) -> Option<(Trigger, Comparison)> {
-        let [agreed, need, _] = judgement.votes?;
-        let breach = judgement.breach?;
-        // A fault that has just ended must move nothing, so this judgement has to agree too.
+        let tally = judgement.votes?;
         let asked = Asked {
-            errors: breach.errors.breached,
-            slow: breach.slow.breached,
+            errors: tally.errors_sustained,
+            slow: tally.slow_sustained,
         };
-        (agreed >= need && breach.any()).then(|| {
+        (asked.errors || asked.slow).then(|| {
             let comparison = self.compare(judgement.at, judgement.span, asked);
             (Trigger::Sustained, comparison)
         })

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::TrialAccount;
+use super::{Tally, TrialAccount};
 use crate::duration::{Millis, Moment};
 use crate::release::evidence::{Gap, Sum};
 use crate::release::triggers::Trigger;
@@ -60,8 +60,8 @@ pub struct Judgement {
     pub score: Option<ScoreAccount>,
     /// Both ratios against their limits.
     pub breach: Option<Breach>,
-    /// Breaches among the last judgements, and how many of how many must be: `[4, 5, 6]`.
-    pub votes: Option<[u32; 3]>,
+    /// How the last judgements voted; none if this trigger is off.
+    pub votes: Option<Tally>,
     /// The outage in the newest tick.
     pub outage_tick: Option<OutageAccount>,
     /// The outage in the window.

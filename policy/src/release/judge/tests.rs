@@ -186,3 +186,24 @@ fn judgements_are_readable() {
     assert_eq!(json["candidate"]["errors"], 5);
     assert_eq!(json["verdict"], "breached");
 }
+
+#[test]
+fn a_slow_breach_that_is_not_plain_must_outlast_its_window() {
+    let well = ticks(5, 0, 0);
+    // Five a second span 60 s. In every 25 requests the first is slow: 4 %, surely more than 1 % but
+    // at first not surely more than 1.5 %; or the first of ten, which is plain.
+    for (name, every, earliest) in [("not plain", 5, 50), ("plain", 2, 25)] {
+        let mut judge = Judge::new(Settings::article());
+        run(&mut judge, 1..401, &well, &well);
+        let fired = (401..700).find(|second| {
+            let slow = u64::from(second % every == 0);
+            let span = *second..*second + 1;
+            run(&mut judge, span, &ticks(5, 0, slow), &well).1.is_some()
+        });
+        let fired = fired.unwrap() - 400;
+        assert!(
+            (earliest..earliest + 45).contains(&fired),
+            "{name}: {fired} s"
+        );
+    }
+}
