@@ -195,6 +195,7 @@ fn lowering_takes_back_the_last_added_first() {
         slots = policy.slots(&slots);
         seen.push(groups(&policy, &slots, &ids));
     }
+    let mut before = seen.last().cloned().expect("the top");
     for (weights, there) in up.iter().zip(&seen).rev().skip(1) {
         let policy = experiment(weights);
         slots = policy.slots(&slots);
@@ -205,6 +206,10 @@ fn lowering_takes_back_the_last_added_first() {
             };
             assert_eq!(members(&back), members(there), "{group} at {weights:?}");
         }
+        // Only `a` grows on the way down: a table planned anew would also move units to `b`.
+        let mut moved = before.iter().zip(&back).filter(|(from, to)| from != to);
+        assert!(moved.all(|(_, to)| to == "e=a"), "at {weights:?}");
+        before = back;
     }
 }
 
