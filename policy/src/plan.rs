@@ -6,6 +6,7 @@ mod compile;
 #[cfg(feature = "load")]
 mod compile_paths;
 pub(crate) mod paths;
+mod records;
 mod table;
 
 use serde::{Deserialize, Serialize};
@@ -34,9 +35,16 @@ pub(crate) struct RoutePlan {
     pub(crate) service: u32,
     /// The segment that is `{version}`.
     pub(crate) version_segment: Option<u8>,
-    pub(crate) rewrite: Option<Vec<RewritePart>>,
-    /// The rewrites of single versions, which win over the route's.
-    pub(crate) version_rewrites: Vec<(u8, Vec<RewritePart>)>,
+    /// Few routes have any; the others stay small.
+    pub(crate) rewrites: Option<Box<Rewrites>>,
+}
+
+/// What the path becomes.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Rewrites {
+    pub(crate) of_route: Option<Vec<RewritePart>>,
+    /// Those of single versions, which win over the route's.
+    pub(crate) of_versions: Vec<(u8, Vec<RewritePart>)>,
 }
 
 /// A part of a rewritten path.
@@ -162,9 +170,10 @@ impl Plan {
 impl RoutePlan {
     /// What the path becomes when this version serves the request.
     pub(crate) fn rewrite_for(&self, version: u8) -> Option<&[RewritePart]> {
-        let own = self.version_rewrites.iter().find(|(of, _)| *of == version);
+        let rewrites = self.rewrites.as_ref()?;
+        let own = rewrites.of_versions.iter().find(|(of, _)| *of == version);
         own.map(|(_, parts)| parts)
-            .or(self.rewrite.as_ref())
+            .or(rewrites.of_route.as_ref())
             .map(Vec::as_slice)
     }
 }

@@ -3,8 +3,8 @@
 use super::compile_paths::PathsBuilder;
 use super::table::build::count;
 use super::{
-    ExperimentPlan, GroupPlan, LayerPlan, Plan, RewritePart, RolloutPlan, RoutePlan, ServicePlan,
-    VerificationPlan, VersionPlan,
+    ExperimentPlan, GroupPlan, LayerPlan, Plan, RewritePart, Rewrites, RolloutPlan, RoutePlan,
+    ServicePlan, VerificationPlan, VersionPlan,
 };
 use crate::hash::{Purpose, Seed};
 use crate::policy::rewrite::{Part, Rewrite};
@@ -29,11 +29,7 @@ impl Plan {
                     name: paths.text.add(&route.name),
                     service: count(service),
                     version_segment: position(&route.template, "version"),
-                    rewrite: route
-                        .rewrite
-                        .as_ref()
-                        .map(|rewrite| parts(rewrite, &route.template)),
-                    version_rewrites: version_rewrites(route, written),
+                    rewrites: rewrites(route, written),
                 });
             }
         }
@@ -121,15 +117,20 @@ fn version(written: &Version, secret: &[Metadata]) -> VersionPlan {
     }
 }
 
-fn version_rewrites(route: &Route, service: &Service) -> Vec<(u8, Vec<RewritePart>)> {
+fn rewrites(route: &Route, service: &Service) -> Option<Box<Rewrites>> {
+    let parts = |rewrite: &Rewrite| parts(rewrite, &route.template);
     let versions = service.versions.iter().enumerate();
-    let rewrites = versions.filter_map(|(number, version)| {
-        Some((
-            byte(number),
-            parts(version.rewrite.as_ref()?, &route.template),
-        ))
-    });
-    rewrites.collect()
+    let of_versions: Vec<_> = versions
+        .filter_map(|(number, version)| Some((byte(number), parts(version.rewrite.as_ref()?))))
+        .collect();
+    let of_route = route.rewrite.as_ref().map(parts);
+    let has_some = of_route.is_some() || !of_versions.is_empty();
+    has_some.then(|| {
+        Box::new(Rewrites {
+            of_route,
+            of_versions,
+        })
+    })
 }
 
 fn parts(rewrite: &Rewrite, template: &Template) -> Vec<RewritePart> {

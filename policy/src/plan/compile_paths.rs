@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::paths::{End, Node, Paths, PatternEdge, Run};
+use super::paths::{End, Paths, PatternEdge};
 use super::table::build::{TableBuilder, TextBuilder, count};
 use crate::pattern::Pattern;
 use crate::policy::{Host, Route};
@@ -57,17 +57,18 @@ impl PathsBuilder {
             text: self.text.finish(),
             ..Paths::default()
         };
-        for mut node in self.nodes {
+        // Behind the last node stands where its lists end.
+        for mut node in self.nodes.into_iter().chain([Growing::default()]) {
             // A route for named methods is more specific than one for all.
             node.ends.sort_by_key(|end| end.methods == Methods::ANY);
             node.rest.sort_by_key(|end| end.methods == Methods::ANY);
-            let node = Node {
-                patterns: append(&mut paths.pattern_edges, node.patterns),
-                param: node.param,
-                ends: append(&mut paths.ends, node.ends),
-                rest: append(&mut paths.ends, node.rest),
-            };
-            paths.nodes.push(node);
+            let patterns = count(paths.pattern_edges.len());
+            let ends = count(paths.ends.len());
+            paths.pattern_edges.extend(node.patterns);
+            paths.ends.extend(node.ends);
+            let rest = count(paths.ends.len());
+            paths.ends.extend(node.rest);
+            paths.nodes.push([patterns, node.param, ends, rest]);
         }
         paths
     }
@@ -165,13 +166,4 @@ impl PathsBuilder {
 fn new_node(nodes: &mut Vec<Growing>) -> u32 {
     nodes.push(Growing::default());
     count(nodes.len().saturating_sub(1))
-}
-
-fn append<T>(list: &mut Vec<T>, items: Vec<T>) -> Run {
-    let run = Run {
-        start: count(list.len()),
-        length: count(items.len()),
-    };
-    list.extend(items);
-    run
 }

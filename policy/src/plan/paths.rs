@@ -4,6 +4,7 @@
 use arrayvec::ArrayVec;
 use serde::{Deserialize, Serialize};
 
+use super::records::Records;
 use super::table::Table;
 use crate::pattern::Pattern;
 use crate::terms::Methods;
@@ -26,23 +27,22 @@ pub(super) struct Paths {
     pub(super) any_host: u32,
     /// Static segments to child nodes; the scope is the parent node.
     pub(super) statics: Table,
-    pub(super) nodes: Vec<Node>,
+    /// What [`Node`] says, each up to where the next begins, and one more to end the last.
+    pub(super) nodes: Records<4>,
     pub(super) pattern_edges: Vec<PatternEdge>,
     pub(super) patterns: Vec<Pattern>,
     pub(super) ends: Vec<End>,
 }
 
 /// A place between two segments.
-#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Node {
-    /// Into `pattern_edges`.
-    pub(super) patterns: Run,
+struct Node<'p> {
+    patterns: &'p [PatternEdge],
     /// The child behind `{param}`.
-    pub(super) param: u32,
-    /// Into `ends`: the routes that end here.
-    pub(super) ends: Run,
-    /// Into `ends`: the routes that go on with `{*rest}`.
-    pub(super) rest: Run,
+    param: u32,
+    /// The routes that end here.
+    ends: &'p [End],
+    /// The routes that go on with `{*rest}`.
+    rest: &'p [End],
 }
 
 /// A child behind `{param:regex}`.
@@ -59,13 +59,6 @@ pub(super) struct End {
     pub(super) route: u32,
 }
 
-/// Consecutive items of a list.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Run {
-    pub(super) start: u32,
-    pub(super) length: u32,
-}
-
 impl Paths {
     /// The most specific route: exact hosts before `*.` hosts before any, then segment by segment
     /// static text before patterns before parameters before rests, then named methods before any.
@@ -75,7 +68,7 @@ impl Paths {
     }
 
     fn in_named_host(&self, authority: &[u8], path: &[&[u8]], method: &[u8]) -> Option<u32> {
-        if self.exact_hosts == Table::default() && self.below_hosts == Table::default() {
+        if self.exact_hosts.is_empty() && self.below_hosts.is_empty() {
             return None;
         }
         let mut lower = ArrayVec::<u8, MAX_HOST>::new();
@@ -100,61 +93,63 @@ impl Paths {
     /// the longest template.
     fn walk(&self, node: u32, path: &[&[u8]], method: &[u8]) -> Option<u32> {
         let number = node;
-        let node = self.nodes.get(usize::try_from(node).ok()?)?;
+        let node = self.node(node)?;
         let Some((segment, after)) = path.split_first() else {
-            return self
-                .end(node.ends, method)
-                .or_else(|| self.end(node.rest, method));
+            return end(node.ends, method).or_else(|| end(node.rest, method));
         };
         self.statics
             .find(&self.text, number, segment)
             .and_then(|child| self.walk(child, after, method))
-            .or_else(|| self.walk_patterns(node, segment, after, method))
+            .or_else(|| self.walk_patterns(node.patterns, segment, after, method))
             .or_else(|| {
                 let is_param = node.param != 0 && !segment.is_empty();
                 is_param
                     .then(|| self.walk(node.param, after, method))
                     .flatten()
             })
-            .or_else(|| self.end(node.rest, method))
+            .or_else(|| end(node.rest, method))
     }
 
     fn walk_patterns(
         &self,
-        node: &Node,
+        edges: &[PatternEdge],
         segment: &[u8],
         after: &[&[u8]],
         method: &[u8],
     ) -> Option<u32> {
-        node.patterns
-            .of(&self.pattern_edges)
-            .iter()
-            .find_map(|edge| {
-                let pattern = self.patterns.get(usize::try_from(edge.pattern).ok()?)?;
-                pattern
-                    .matches(segment)
-                    .then(|| self.walk(edge.node, after, method))
-                    .flatten()
-            })
+        edges.iter().find_map(|edge| {
+            let pattern = self.patterns.get(usize::try_from(edge.pattern).ok()?)?;
+            pattern
+                .matches(segment)
+                .then(|| self.walk(edge.node, after, method))
+                .flatten()
+        })
     }
 
-    fn end(&self, run: Run, method: &[u8]) -> Option<u32> {
-        let ends = run.of(&self.ends);
-        ends.iter()
-            .find(|end| end.methods.contain(method))
-            .map(|end| end.route)
+    fn node(&self, number: u32) -> Option<Node<'_>> {
+        let at = usize::try_from(number).ok()?;
+        let [patterns, param, ends, rest] = *self.nodes.get(at)?;
+        let [patterns_end, _, rest_end, _] = *self.nodes.get(at.checked_add(1)?)?;
+        Some(Node {
+            patterns: run(&self.pattern_edges, patterns, patterns_end),
+            param,
+            ends: run(&self.ends, ends, rest),
+            rest: run(&self.ends, rest, rest_end),
+        })
     }
 }
 
-impl Run {
-    pub(super) fn of<T>(self, list: &[T]) -> &[T] {
-        let range = || {
-            let start = usize::try_from(self.start).ok()?;
-            let end = start.checked_add(usize::try_from(self.length).ok()?)?;
-            list.get(start..end)
-        };
-        range().unwrap_or_default()
-    }
+fn end(ends: &[End], method: &[u8]) -> Option<u32> {
+    ends.iter()
+        .find(|end| end.methods.contain(method))
+        .map(|end| end.route)
+}
+
+fn run<T>(list: &[T], start: u32, end: u32) -> &[T] {
+    let range = usize::try_from(start).ok().zip(usize::try_from(end).ok());
+    range
+        .and_then(|(start, end)| list.get(start..end))
+        .unwrap_or_default()
 }
 
 /// `shop.example.com:8080` without its port. An IPv6 literal ends with `]` and keeps its colons.

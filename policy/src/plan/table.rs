@@ -4,26 +4,23 @@
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh64::xxh64;
 
+use super::records::Records;
+
 /// The table. Labels are spans of a text that its owner keeps.
+///
+/// The entries stand in the buckets themselves: a lookup in a large plan costs what it has to
+/// fetch from memory, and this is one fetch less than with numbers of entries.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Table {
-    /// Number of an entry plus one, or 0 for an empty bucket. A power of two of them.
-    buckets: Vec<u32>,
-    entries: Vec<Entry>,
+    /// Scope, start and length of the label, value. A bucket with the value 0 is empty.
+    buckets: Records<4>,
 }
 
 /// A part of the text.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Span {
     start: u32,
     length: u32,
-}
-
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Entry {
-    scope: u32,
-    label: Span,
-    value: u32,
 }
 
 impl Span {
@@ -32,30 +29,46 @@ impl Span {
         let length = usize::try_from(self.length).ok()?;
         text.get(start..start.checked_add(length)?)
     }
+
+    fn is(self, label: &[u8], text: &str) -> bool {
+        usize::try_from(self.length) == Ok(label.len())
+            && self.of(text).is_some_and(|own| own.as_bytes() == label)
+    }
 }
 
 impl Table {
-    /// The value under a label, which is at most half the buckets away from where it is looked
-    /// for first, and on average less than two.
+    pub(super) fn is_empty(&self) -> bool {
+        self.buckets.len() == 0
+    }
+
+    /// The value under a label; on average less than two buckets are looked at.
     pub(super) fn find(&self, text: &str, scope: u32, label: &[u8]) -> Option<u32> {
-        let mask = self.buckets.len().checked_sub(1)?;
-        let mut at = bucket(scope, label) & mask;
+        let mut at = bucket(scope, label, self.buckets.len());
         for _ in 0..self.buckets.len() {
-            let number = self.buckets.get(at)?.checked_sub(1)?;
-            let entry = self.entries.get(usize::try_from(number).ok()?)?;
-            if entry.scope == scope && entry.label.of(text)?.as_bytes() == label {
-                return Some(entry.value);
+            let [in_scope, start, length, value] = *self.buckets.get(at)?;
+            if value == 0 {
+                return None;
             }
-            at = at.wrapping_add(1) & mask;
+            if in_scope == scope && (Span { start, length }).is(label, text) {
+                return Some(value);
+            }
+            at = next(at, self.buckets.len());
         }
         None
     }
 }
 
-fn bucket(scope: u32, label: &[u8]) -> usize {
-    let hash = xxh64(label, u64::from(scope));
-    // The mask takes what it needs; 32 bits are enough for every table that fits in memory.
-    usize::try_from(hash & u64::from(u32::MAX)).unwrap_or(0)
+/// Where a label is looked for first: its hash scaled to the number of buckets.
+fn bucket(scope: u32, label: &[u8], buckets: usize) -> usize {
+    let hash = xxh64(label, u64::from(scope)) >> 32;
+    let buckets = u64::try_from(buckets).unwrap_or(0);
+    // Below the number of buckets, which fits by being one.
+    usize::try_from(hash.wrapping_mul(buckets) >> 32).unwrap_or(0)
+}
+
+fn next(at: usize, buckets: usize) -> usize {
+    let next = at.saturating_add(1);
+    if next < buckets { next } else { 0 }
 }
 
 #[cfg(feature = "load")]
@@ -64,7 +77,8 @@ pub(super) mod build {
 
     use std::collections::HashMap;
 
-    use super::{Entry, Span, Table, bucket};
+    use super::{Span, Table, bucket, next};
+    use crate::plan::records::Records;
 
     /// Collects text, each piece once.
     #[derive(Debug, Default)]
@@ -73,11 +87,12 @@ pub(super) mod build {
         spans: HashMap<String, Span>,
     }
 
-    /// Collects entries.
+    /// Collects entries. Equal labels are one span of the text, so that spans stand for labels.
     #[derive(Debug, Default)]
     pub(in crate::plan) struct TableBuilder {
-        values: HashMap<(u32, String), u32>,
-        entries: Vec<Entry>,
+        values: HashMap<(u32, Span), u32>,
+        /// In the order in which they came, so that a policy is always compiled to the same bytes.
+        entries: Vec<(u32, Span, u32)>,
     }
 
     impl TextBuilder {
@@ -100,7 +115,7 @@ pub(super) mod build {
     }
 
     impl TableBuilder {
-        /// The value under a label; `make` gives it when there is none.
+        /// The value under a label; `make` gives it when there is none. It is never 0.
         pub(in crate::plan) fn get_or_insert(
             &mut self,
             text: &mut TextBuilder,
@@ -108,43 +123,28 @@ pub(super) mod build {
             label: &str,
             make: impl FnOnce() -> u32,
         ) -> u32 {
+            let span = text.add(label);
             let entries = &mut self.entries;
-            *self
-                .values
-                .entry((scope, label.to_owned()))
-                .or_insert_with(|| {
-                    let value = make();
-                    entries.push(Entry {
-                        scope,
-                        label: text.add(label),
-                        value,
-                    });
-                    value
-                })
+            *self.values.entry((scope, span)).or_insert_with(|| {
+                let value = make();
+                entries.push((scope, span, value));
+                value
+            })
         }
 
         pub(in crate::plan) fn finish(self, text: &TextBuilder) -> Table {
-            let size = match self.entries.len() {
-                0 => 0,
-                entries => entries.saturating_mul(2).next_power_of_two(),
-            };
-            let mut buckets = vec![0_u32; size];
-            for (number, entry) in self.entries.iter().enumerate() {
-                let label = entry.label.of(&text.text).unwrap_or_default();
-                let mask = size.saturating_sub(1);
-                let mut at = bucket(entry.scope, label.as_bytes()) & mask;
-                while let Some(bucket) = buckets.get_mut(at) {
-                    if *bucket == 0 {
-                        *bucket = count(number).saturating_add(1);
-                        break;
-                    }
-                    at = at.wrapping_add(1) & mask;
+            // Five buckets for three entries: few collisions, and not much memory to fetch.
+            let size = self.entries.len().saturating_mul(5).div_ceil(3);
+            let mut buckets = Records::<4>::zeros(size);
+            for (scope, span, value) in self.entries {
+                let label = span.of(&text.text).unwrap_or_default();
+                let mut at = bucket(scope, label.as_bytes(), size);
+                while buckets.get(at).is_some_and(|[.., value]| *value != 0) {
+                    at = next(at, size);
                 }
+                buckets.set(at, [scope, span.start, span.length, value]);
             }
-            Table {
-                buckets,
-                entries: self.entries,
-            }
+            Table { buckets }
         }
     }
 
