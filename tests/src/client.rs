@@ -109,6 +109,26 @@ impl Answer {
         found.next().map(|(_, value)| value.as_str())
     }
 
+    /// All values of a header, in order.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let found = self.headers.iter().filter(move |(known, _)| known == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// The body as JSON.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn json(&self) -> Result<serde_json::Value> {
+        serde_json::from_slice(&self.body).with_context(|| self.seen())
+    }
+
+    /// All of it in one line, for messages.
+    pub fn seen(&self) -> String {
+        let body = String::from_utf8_lossy(&self.body);
+        format!("{} {:?} {body}", self.status, self.headers)
+    }
+
     /// What the demo upstream echoed.
     ///
     /// # Errors

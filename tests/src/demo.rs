@@ -13,7 +13,7 @@ use tokio::time::{Instant, interval};
 
 use crate::client::{Ask, ask};
 use crate::controller::{self, Controller};
-use crate::envoy::{self, Envoy, Launcher, Listeners};
+use crate::envoy::{self, Envoy, Example, Launcher, Listeners};
 use crate::load::{Load, Shot};
 use crate::poll::{SOON, eventually};
 use crate::ports::Port;
@@ -114,12 +114,13 @@ impl Demo {
             group: Group::Own,
         })?;
         let settings = envoy::Settings {
-            template: envoy::template()?,
+            template: Example::Full.template()?,
             controller: controller.address(),
             stable: v1.address(),
             canary: v2.address(),
             concurrency: 2,
             launcher,
+            environment: Vec::new(),
         };
         let envoy = Envoy::start(settings, listeners, dir)?;
         Ok(Self {

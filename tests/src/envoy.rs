@@ -1,4 +1,4 @@
-//! A real Envoy on the configuration that users copy, `envoy/envoy.yaml`: its example ports and
+//! A real Envoy on a configuration that users copy, one of `envoy/*.yaml`: its example ports and
 //! paths are replaced, nothing else. Reads its statistics as an operator does.
 
 use std::collections::BTreeMap;
@@ -34,6 +34,21 @@ pub struct Settings {
     pub concurrency: u32,
     /// How Envoy is started.
     pub launcher: Launcher,
+    /// Variables of its environment, beside those of the test's own.
+    pub environment: Vec<(String, String)>,
+}
+
+/// A configuration that users copy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Example {
+    /// `envoy/envoy.yaml`: the demo.
+    #[default]
+    Full,
+    /// `envoy/lifecycle.yaml`: authentication, limits, CORS and errors around the filter.
+    Lifecycle,
+    /// `envoy/minimal.yaml`, to which a second cluster and the admin interface are added, as
+    /// whoever copies it has them.
+    Minimal,
 }
 
 /// Where Envoy listens. It is decided before Envoy starts, since the controller is told too.
@@ -65,13 +80,41 @@ pub struct Envoy {
     http: reqwest::Client,
 }
 
-/// The configuration that users copy.
-///
-/// # Errors
-/// When it cannot be read.
-pub fn template() -> Result<String> {
-    let path = binaries::workspace().join("envoy/envoy.yaml");
-    std::fs::read_to_string(&path).with_context(|| format!("`{}` cannot be read", path.display()))
+/// What `envoy/minimal.yaml` leaves to the Envoy that it is added to. It ends with its clusters.
+const AROUND_MINIMAL: &str = "
+    - name: demo_v2
+      type: STATIC
+      load_assignment:
+        cluster_name: demo_v2
+        endpoints: [{ lb_endpoints: [{ endpoint: { address: { socket_address: { address: 127.0.0.1, port_value: 9002 } } } }] }]
+admin:
+  address: { socket_address: { address: 127.0.0.1, port_value: 9901 } }
+";
+
+impl Example {
+    /// Its text, with the example values.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn template(self) -> Result<String> {
+        let (name, around) = match self {
+            Self::Full => ("envoy/envoy.yaml", ""),
+            Self::Lifecycle => ("envoy/lifecycle.yaml", ""),
+            Self::Minimal => ("envoy/minimal.yaml", AROUND_MINIMAL),
+        };
+        let path = binaries::workspace().join(name);
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("`{}` cannot be read", path.display()))?;
+        Ok(text + around)
+    }
+
+    /// The cluster that takes everything by default.
+    pub const fn stable(self) -> &'static str {
+        match self {
+            Self::Full | Self::Lifecycle => STABLE,
+            Self::Minimal => "my_service",
+        }
+    }
 }
 
 impl Listeners {
@@ -251,7 +294,7 @@ impl Settings {
         for (number, (example, _)) in marks.iter().enumerate() {
             ensure!(
                 text.contains(example.as_str()),
-                "`envoy/envoy.yaml` has no `{example}` to replace"
+                "the configuration has no `{example}` to replace"
             );
             // In two passes, since a free port may be one of the examples.
             text = text.replace(example.as_str(), &placeholder(number));
@@ -272,6 +315,7 @@ impl Settings {
             }
         };
         command.arg("-c").arg(config);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         // Several Envoys run on one machine, and none is ever replaced hot.
         command.args(["--disable-hot-restart", "--log-level", "info"]);
         command.args(["--concurrency", &self.concurrency.to_string()]);

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::binaries;
 use crate::client::{Answer, Ask, Connection, ask};
 use crate::controller::{self, Controller};
-use crate::envoy::{self, Envoy, Launcher, Listeners};
+use crate::envoy::{self, Envoy, Example, Launcher, Listeners};
 use crate::poll::{SOON, eventually};
 use crate::process::Group;
 use crate::upstream::Upstream;
@@ -33,24 +33,68 @@ pub struct Stack {
     /// The upstream behind [`envoy::CANARY`].
     pub v2: Upstream,
     policy: PathBuf,
+    example: Example,
+    /// By which it is asked which policy is in force.
+    probe: Ask,
     edits: u64,
     dir: TempDir,
 }
 
-impl Stack {
-    /// Starts all parts under `policy`, waits until it is in force on every worker, and hands the
-    /// stack to `body`. When that fails, prints the logs.
-    ///
-    /// `policy` ends with its list of services: the harness adds one of its own, by which it
-    /// asks whether the policy is in force.
+/// What the parts are started with.
+#[derive(Clone, Debug, Default)]
+pub struct Setup {
+    policy: String,
+    example: Example,
+    environment: Vec<(String, String)>,
+    files: Vec<(String, String)>,
+    headers: Vec<(String, String)>,
+}
+
+impl Setup {
+    /// Under this policy, which ends with its list of services: the harness adds one of its own,
+    /// by which it asks whether the policy is in force.
+    pub fn new(policy: &str) -> Self {
+        Self {
+            policy: policy.to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// The same with another configuration of Envoy.
+    #[must_use]
+    pub fn example(mut self, example: Example) -> Self {
+        self.example = example;
+        self
+    }
+
+    /// The same with a variable more in Envoy's environment.
+    #[must_use]
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The same with a file more beside the policy.
+    #[must_use]
+    pub fn file(mut self, name: &str, text: &str) -> Self {
+        self.files.push((name.to_owned(), text.to_owned()));
+        self
+    }
+
+    /// The same with a header more on the harness's own requests, as a configuration may ask for.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts all parts, waits until the policy is in force on every worker, and hands the stack
+    /// to `body`. When that fails, prints the logs.
     ///
     /// # Errors
     /// The error of `body`, or that a part does not start.
-    pub async fn with<T>(
-        policy: &str,
-        body: impl AsyncFnOnce(&mut Self) -> Result<T>,
-    ) -> Result<T> {
-        let mut stack = Self::start(policy).await?;
+    pub async fn run<T>(self, body: impl AsyncFnOnce(&mut Stack) -> Result<T>) -> Result<T> {
+        let mut stack = Stack::start(self).await?;
         let result = async {
             stack.ready().await?;
             body(&mut stack).await
@@ -61,6 +105,19 @@ impl Stack {
         }
         result
     }
+}
+
+impl Stack {
+    /// [`Setup::run`] under `policy` and nothing else.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn with<T>(
+        policy: &str,
+        body: impl AsyncFnOnce(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        Setup::new(policy).run(body).await
+    }
 
     /// Asks once through Envoy, over a connection of its own.
     ///
@@ -68,6 +125,38 @@ impl Stack {
     /// When no answer comes.
     pub async fn ask(&self, request: &Ask) -> Result<Answer> {
         ask(self.envoy.address(), request).await
+    }
+
+    /// Waits until every worker answers `request` as `check` wants it.
+    ///
+    /// # Errors
+    /// The last complaint of `check`, when that takes too long.
+    pub async fn on_every_worker(
+        &self,
+        request: &Ask,
+        check: impl Fn(&Answer) -> Result<()>,
+    ) -> Result<()> {
+        for mut worker in self.envoy.worker_connections().await? {
+            eventually(SOON, "every worker answers as it should", async || {
+                let answer = worker.ask(request).await?;
+                check(&answer).with_context(|| answer.seen())
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Puts decisions, which must be taken. [`Stack::on_every_worker`] waits for their effect.
+    ///
+    /// # Errors
+    /// When they are not taken.
+    pub async fn decide(&self, decisions: &serde_json::Value) -> Result<()> {
+        let (status, text) = self.controller.put("/v1/decisions", decisions).await?;
+        ensure!(
+            status == 200,
+            "the decisions were not taken: {status} {text}"
+        );
+        Ok(())
     }
 
     /// The policy file.
@@ -89,6 +178,14 @@ impl Stack {
         replace(&self.policy, policy)
     }
 
+    /// Replaces a file beside the policy as an editor does, by rename, and does not wait.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_file(&self, name: &str, text: &str) -> Result<()> {
+        replace(&self.policy.with_file_name(name), text.as_bytes())
+    }
+
     /// Replaces the policy and waits until every worker decides by it.
     ///
     /// # Errors
@@ -104,7 +201,8 @@ impl Stack {
     /// When the file cannot be written.
     pub fn save_policy(&mut self, policy: &str) -> Result<()> {
         self.edits += 1;
-        self.write_policy(marked(policy, self.edits).as_bytes())
+        let text = marked_for(self.example, policy, self.edits);
+        self.write_policy(text.as_bytes())
     }
 
     /// As [`Stack::change_policy`], on connections from [`Envoy::worker_connections`] that are
@@ -118,7 +216,7 @@ impl Stack {
         workers: &mut [Connection],
     ) -> Result<()> {
         self.save_policy(policy)?;
-        decided_by(self.edits, workers).await
+        decided_by(&self.probe, self.edits, workers).await
     }
 
     /// Waits until every worker decides by the policy last written by the harness.
@@ -127,7 +225,7 @@ impl Stack {
     /// When it is not in force in time.
     pub async fn in_force(&mut self) -> Result<()> {
         let mut workers = self.envoy.worker_connections().await?;
-        decided_by(self.edits, &mut workers).await
+        decided_by(&self.probe, self.edits, &mut workers).await
     }
 
     /// The route that [`PROBE`] is decided by once the policy last written by the harness is in
@@ -142,13 +240,26 @@ impl Stack {
         eprintln!("{}", self.envoy.process().log_tail());
     }
 
-    async fn start(policy: &str) -> Result<Self> {
+    async fn start(setup: Setup) -> Result<Self> {
+        let Setup {
+            policy,
+            example,
+            environment,
+            files,
+            headers,
+        } = setup;
+        let probe = headers.iter().fold(Ask::get(PROBE), |ask, (name, value)| {
+            ask.header(name, value)
+        });
         let dir = tempfile::Builder::new().prefix("ombre-").tempdir()?;
         // The policy has a directory of its own, as it has where people edit it.
         let policies = dir.path().join("policies");
         std::fs::create_dir(&policies)?;
         let path = policies.join("policy.yaml");
-        replace(&path, marked(policy, 0).as_bytes())?;
+        for (name, text) in files {
+            replace(&policies.join(name), text.as_bytes())?;
+        }
+        replace(&path, marked_for(example, &policy, 0).as_bytes())?;
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let v1 = Upstream::start("v1", any).await?;
         let v2 = Upstream::start("v2", any).await?;
@@ -160,12 +271,13 @@ impl Stack {
             group: Group::Shared,
         })?;
         let settings = envoy::Settings {
-            template: envoy::template()?,
+            template: example.template()?,
             controller: controller.address(),
             stable: v1.address(),
             canary: v2.address(),
             concurrency: WORKERS,
             launcher: Launcher::Program(binaries::envoy()?),
+            environment,
         };
         let envoy = Envoy::start(settings, listeners, dir.path())?;
         Ok(Self {
@@ -174,6 +286,8 @@ impl Stack {
             v1,
             v2,
             policy: path,
+            example,
+            probe,
             edits: 0,
             dir,
         })
@@ -189,7 +303,11 @@ impl Stack {
 /// `policy` with a service whose route carries `edit` in its name, which the response of
 /// [`PROBE`] shows.
 pub fn marked(policy: &str, edit: u64) -> String {
-    let cluster = envoy::STABLE;
+    marked_for(Example::Full, policy, edit)
+}
+
+fn marked_for(example: Example, policy: &str, edit: u64) -> String {
+    let cluster = example.stable();
     let route = probe_route(edit);
     format!(
         "{}\n  - name: ombre-probe\n    routes: [{{ name: {route}, path: {PROBE} }}]\n    \
@@ -203,12 +321,11 @@ fn probe_route(edit: u64) -> String {
 }
 
 /// Waits until each of the connections is answered by the policy marked with `edit`.
-async fn decided_by(edit: u64, workers: &mut [Connection]) -> Result<()> {
+async fn decided_by(probe: &Ask, edit: u64, workers: &mut [Connection]) -> Result<()> {
     let due = probe_route(edit);
-    let probe = Ask::get(PROBE);
     for worker in workers {
         eventually(SOON, "every worker decides by the policy", async || {
-            let answer = worker.ask(&probe).await?;
+            let answer = worker.ask(probe).await?;
             ensure!(
                 answer.decision("route") == Some(due.as_str()),
                 "a worker decides by another policy: status {}, x-ombre-decision {:?}, not {due}",

@@ -97,6 +97,13 @@ struct Treatment {
     hang: bool,
 }
 
+impl Echo {
+    /// The value of a header received.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(String::as_str)
+    }
+}
+
 impl Upstream {
     /// Starts one on `address` (port 0: any free port).
     ///
@@ -153,6 +160,11 @@ impl Upstream {
         let mut serving = self.shared.serving();
         serving.faults = faults;
         serving.since = 0;
+    }
+
+    /// Takes no requests from now on; connections to it are closed or refused.
+    pub fn close(&self) {
+        self.stop.send_replace(true);
     }
 
     /// Answers what it has begun, hanging requests with 503, and ends.

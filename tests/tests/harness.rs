@@ -63,6 +63,7 @@ impl Plain {
             canary: v2.address(),
             concurrency: 2,
             launcher: Launcher::Program(binaries::envoy()?),
+            environment: Vec::new(),
         };
         let mut envoy = Envoy::start(settings, Listeners::free()?, dir.path())?;
         envoy.ready().await?;
@@ -145,6 +146,7 @@ async fn an_envoy_that_refuses_its_configuration_is_reported_with_its_log() -> R
         canary: any,
         concurrency: 1,
         launcher: Launcher::Program(binaries::envoy()?),
+        environment: Vec::new(),
     };
     let mut envoy = Envoy::start(settings, Listeners::free()?, dir.path())?;
     let error = format!("{:#}", envoy.ready().await.unwrap_err());
