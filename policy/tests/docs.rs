@@ -1,6 +1,6 @@
 //! Every example in `docs/policy.md` loads, and every field that can be written is in one of them.
-#![expect(clippy::expect_used, reason = "a test that cannot go on must stop")]
 #![cfg(not(target_arch = "wasm32"))]
+#![expect(clippy::panic, reason = "a test that cannot go on must stop")]
 
 use ombre_policy::decisions::Decisions;
 use ombre_policy::load::{Files, SourceFile, load};
