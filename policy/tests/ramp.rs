@@ -4,6 +4,7 @@
 #![expect(
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::panic,
     reason = "a test that cannot go on must stop"
 )]
 
@@ -25,6 +26,9 @@ const CHI2_18: f64 = 69.1;
 
 /// Named weights in percent.
 type Weights = &'static [(&'static str, u32)];
+
+/// How many units are in a group of one experiment and in a group of another.
+type Counts = BTreeMap<(String, String), f64>;
 
 struct NoFiles;
 
@@ -287,7 +291,7 @@ fn nothing_that_is_bucketed_depends_on_anything_else() {
     ));
     let slots = policy.slots(&SlotTables::default());
     let ids: Vec<String> = (0..100_000).map(|n| format!("user-{n:010}")).collect();
-    let mut tables: BTreeMap<(&str, &str), BTreeMap<(String, String), f64>> = BTreeMap::new();
+    let mut tables: BTreeMap<(&str, &str), Counts> = BTreeMap::new();
     let mut in_layer: BTreeMap<&str, f64> = BTreeMap::new();
     for [groups, version] in decide(&policy, &slots, DecisionTable::default(), &ids) {
         let mut cohorts: BTreeMap<&str, &str> = groups
@@ -342,7 +346,7 @@ fn nothing_that_is_bucketed_depends_on_anything_else() {
 }
 
 /// Pearson's statistic of a table of counts, and its degrees of freedom.
-fn chi_square(table: &BTreeMap<(String, String), f64>) -> (f64, usize) {
+fn chi_square(table: &Counts) -> (f64, usize) {
     let (mut rows, mut columns) = (BTreeMap::new(), BTreeMap::new());
     for ((row, column), count) in table {
         *rows.entry(row).or_insert(0.0) += count;
