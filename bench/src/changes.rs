@@ -19,13 +19,12 @@ use tokio::time::{sleep, timeout};
 
 use crate::table::Table;
 
-const CHANGES: u64 = 300;
 const ASKED_EVERY: Duration = Duration::from_millis(1);
 
-/// Measures changes of a policy with this many routes.
-pub(crate) async fn measure(routes: usize, table: &mut Table) -> Result<()> {
+/// Measures so many changes of a policy with this many routes.
+pub(crate) async fn measure(routes: usize, edits: usize, table: &mut Table) -> Result<()> {
     let (saved, sent) = Stack::with(&policy(routes, 0), async |stack| {
-        changes(stack, routes).await
+        changes(stack, routes, edits as u64).await
     })
     .await?;
     table.add(
@@ -39,7 +38,11 @@ pub(crate) async fn measure(routes: usize, table: &mut Table) -> Result<()> {
     Ok(())
 }
 
-async fn changes(stack: &mut Stack, routes: usize) -> Result<(Vec<Duration>, Vec<Duration>)> {
+async fn changes(
+    stack: &mut Stack,
+    routes: usize,
+    edits: u64,
+) -> Result<(Vec<Duration>, Vec<Duration>)> {
     let mut workers = stack.envoy.worker_connections().await?;
     let (heard, mut publications) = unbounded_channel();
     let mut poller = JoinSet::new();
@@ -49,7 +52,7 @@ async fn changes(stack: &mut Stack, routes: usize) -> Result<(Vec<Duration>, Vec
     publications.recv().await.context("the long poll ended")?;
 
     let (mut saved, mut sent) = (Vec::new(), Vec::new());
-    for edit in 1..=CHANGES {
+    for edit in 1..=edits {
         let text = policy(routes, edit);
         let start = Instant::now();
         stack.save_policy(&text)?;

@@ -1,18 +1,72 @@
-//! `make bench`: how long a change takes until every worker of a real Envoy decides by it.
+//! `make bench`: what ombre costs, measured with a real Envoy and the built programs.
 
 mod changes;
+mod cpu;
+mod machine;
+mod plot;
+mod report;
+mod requests;
+mod statistics;
 mod table;
 
-use anyhow::Result;
+use std::path::PathBuf;
 
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use requests::Effort;
 use table::Table;
+
+/// Measures ombre with a real Envoy.
+#[derive(Parser)]
+struct Args {
+    /// A fifth of the time, with wider intervals.
+    #[arg(long, global = true)]
+    quick: bool,
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// CPU time of Envoy per request, by filter.
+    Requests {
+        /// Other builds of the filter to compare with, as `name=path.wasm`.
+        #[arg(long, value_parser = named_path)]
+        build: Vec<(String, PathBuf)>,
+        /// Only these cases (a part of their names is enough).
+        #[arg(long)]
+        only: Vec<String>,
+    },
+    /// From a saved policy to the first request decided by it.
+    Changes,
+}
 
 #[tokio::main]
 async fn main() -> Result<()> {
+    let Args { quick, what } = Args::parse();
+    let effort = if quick { Effort::Quick } else { Effort::Full };
+    match what {
+        Some(What::Requests { build, only }) => requests::run(effort, &build, &only)?,
+        Some(What::Changes) => changes(effort).await?,
+        None => {
+            requests::run(effort, &[], &[])?;
+            changes(effort).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn changes(effort: Effort) -> Result<()> {
     let mut table = Table::default();
     for routes in [3, 2000] {
-        changes::measure(routes, &mut table).await?;
+        changes::measure(routes, effort.of(300, 60), &mut table).await?;
     }
     print!("{table}");
-    Ok(())
+    report::write("changes", &table.markdown(), &table.json())
+}
+
+fn named_path(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, path) = text.split_once('=').ok_or("write it as name=path.wasm")?;
+    Ok((name.to_owned(), path.into()))
 }

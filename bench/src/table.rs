@@ -1,7 +1,12 @@
 //! What was measured, as percentiles in a table.
 
 use std::fmt;
+use std::fmt::Write as _;
 use std::time::Duration;
+
+use serde_json::{Value, json};
+
+const SHARES: [f64; 4] = [0.5, 0.9, 0.99, 1.0];
 
 /// Rows of measured durations.
 #[derive(Debug, Default)]
@@ -22,9 +27,37 @@ impl Table {
         samples.sort_unstable();
         self.rows.push(Row { name, samples });
     }
+
+    /// The table in Markdown, in milliseconds.
+    pub(crate) fn markdown(&self) -> String {
+        let mut text =
+            "| milliseconds | n | p50 | p90 | p99 | max |\n| --- | --- | --- | --- | --- | --- |\n"
+                .to_owned();
+        for row in &self.rows {
+            write!(text, "| {} | {} |", row.name, row.samples.len()).ok();
+            for share in SHARES {
+                write!(text, " {:.2} |", row.milliseconds(share)).ok();
+            }
+            text.push('\n');
+        }
+        text
+    }
+
+    /// The same for programs.
+    pub(crate) fn json(&self) -> Value {
+        let rows = self.rows.iter().map(|row| {
+            let [p50, p90, p99, max] = SHARES.map(|share| row.milliseconds(share));
+            json!({ "name": row.name, "n": row.samples.len(), "p50_ms": p50, "p90_ms": p90, "p99_ms": p99, "max_ms": max })
+        });
+        rows.collect()
+    }
 }
 
 impl Row {
+    fn milliseconds(&self, share: f64) -> f64 {
+        self.percentile(share).as_secs_f64() * 1e3
+    }
+
     /// The smallest sample that `share` of all do not exceed (nearest rank).
     fn percentile(&self, share: f64) -> Duration {
         let rank = (share * self.samples.len() as f64).ceil() as usize;
@@ -42,9 +75,8 @@ impl fmt::Display for Table {
         )?;
         for row in &self.rows {
             write!(f, "{:<52} {:>6}", row.name, row.samples.len())?;
-            for share in [0.5, 0.9, 0.99, 1.0] {
-                let milliseconds = row.percentile(share).as_secs_f64() * 1e3;
-                write!(f, " {milliseconds:>9.2}")?;
+            for share in SHARES {
+                write!(f, " {:>9.2}", row.milliseconds(share))?;
             }
             writeln!(f)?;
         }

@@ -1,0 +1,183 @@
+//! What a request costs Envoy, by filter: CPU time of the process per request, one Envoy with a
+//! listener per case, in short bursts one case after the other (A B C A B C ...), so that whatever
+//! else the machine does disturbs all of them alike. The generator is this program: its time is not
+//! counted.
+
+mod agreement;
+mod cases;
+mod delivery;
+mod load;
+mod mix;
+mod policies;
+mod stage;
+mod upstream;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use crate::statistics::Estimate;
+use crate::{cpu, machine, plot, report};
+use cases::Case;
+use load::Connections;
+use stage::{Answers, Stage};
+
+/// Requests of one burst.
+const BURST: usize = 1200;
+/// Requests of a case before the first burst, so that all code is compiled and all is allocated.
+const WARM_UP: usize = 6000;
+
+/// How much time may be spent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Effort {
+    Quick,
+    Full,
+}
+
+/// What one case cost, round by round, in microseconds per request.
+struct Measured<'a> {
+    case: &'a Case,
+    rounds: Vec<f64>,
+}
+
+impl Effort {
+    /// One of two counts.
+    pub(crate) fn of(self, full: usize, quick: usize) -> usize {
+        match self {
+            Self::Full => full,
+            Self::Quick => quick,
+        }
+    }
+}
+
+/// Measures every case, or those that are named, with a local upstream and without any.
+pub(crate) fn run(effort: Effort, builds: &[(String, PathBuf)], only: &[String]) -> Result<()> {
+    let wanted = |case: &Case| only.is_empty() || only.iter().any(|part| case.name.contains(part));
+    let cases: Vec<Case> = cases::all(builds).into_iter().filter(wanted).collect();
+    let (mut text, mut all) = (String::new(), serde_json::Map::new());
+    for answers in [Answers::Nobody, Answers::Upstream] {
+        let stage = Stage::start(&cases, answers)?;
+        let load_before = machine::load();
+        if answers == Answers::Upstream {
+            text.push_str(&agreement::check(&stage, &cases)?);
+        }
+        let measured = bursts(&stage, &cases, effort.of(150, 30))?;
+        let load_after = machine::load();
+        let table = table(&measured, answers, &load_before, &load_after);
+        println!("{table}");
+        text.push_str(&table);
+        all.insert(
+            answers.key().to_owned(),
+            json_of(&measured, &load_before, &load_after),
+        );
+        let bars: Vec<_> = measured
+            .iter()
+            .map(|row| (row.case.name.as_str(), Estimate::of(&row.rounds)))
+            .collect();
+        let title = format!("CPU time of Envoy per request, {}", answers.title());
+        report::file(
+            &format!("requests-{}.svg", answers.key()),
+            &plot::bars(&title, "µs", &bars),
+        )?;
+    }
+    report::write("requests", &text, &Value::Object(all))
+}
+
+fn bursts<'a>(stage: &Stage, cases: &'a [Case], rounds: usize) -> Result<Vec<Measured<'a>>> {
+    let mut measured = Vec::new();
+    let mut connections = Vec::new();
+    for (case, address) in cases.iter().zip(stage.listeners()) {
+        let mut opened = Connections::open(address, stage.answers().status())?;
+        let warmed = opened.burst(WARM_UP);
+        warmed.with_context(|| format!("case `{}`", case.name))?;
+        connections.push(opened);
+        measured.push(Measured {
+            case,
+            rounds: Vec::new(),
+        });
+    }
+    for _ in 0..rounds {
+        for (row, connections) in measured.iter_mut().zip(&mut connections) {
+            // The first few requests find cold caches, which is the price of the turn, not of the case.
+            connections.burst(BURST / 10)?;
+            let before = cpu::of(stage.envoy())?;
+            connections.burst(BURST)?;
+            let used = cpu::of(stage.envoy())?.saturating_sub(before);
+            row.rounds.push(used.as_secs_f64() * 1e6 / BURST as f64);
+        }
+    }
+    Ok(measured)
+}
+
+/// Round by round, one case against another.
+fn paired(of: &Measured<'_>, to: &Measured<'_>, compare: impl Fn(f64, f64) -> f64) -> Estimate {
+    let pairs = of.rounds.iter().zip(&to.rounds);
+    let compared: Vec<f64> = pairs.map(|(of, to)| compare(*of, *to)).collect();
+    Estimate::of(&compared)
+}
+
+fn find<'m, 'a>(measured: &'m [Measured<'a>], name: &str) -> Option<&'m Measured<'a>> {
+    measured.iter().find(|row| row.case.name == name)
+}
+
+fn table(measured: &[Measured<'_>], answers: Answers, before: &str, after: &str) -> String {
+    let rounds = measured.first().map_or(0, |row| row.rounds.len());
+    let mut text = format!(
+        "### {}\n\n{rounds} bursts of {BURST} requests per case, interleaved; load of the machine {before} before, {after} after. \
+         Medians, in brackets their 95 % intervals.\n\n\
+         | filter | µs per request | more than no filter, µs |\n| --- | --- | --- |\n",
+        answers.title()
+    );
+    for row in measured {
+        let cost = bracketed(Estimate::of(&row.rounds));
+        let more =
+            find(measured, cases::NONE).map(|none| bracketed(paired(row, none, |of, to| of - to)));
+        text.push_str(&format!(
+            "| {} | {cost} | {} |\n",
+            row.case.name,
+            more.unwrap_or_default()
+        ));
+    }
+    text.push_str("\n| compared, round by round | ratio | difference, µs |\n| --- | --- | --- |\n");
+    for (of, to) in cases::COMPARED {
+        if let (Some(of_row), Some(to_row)) = (find(measured, of), find(measured, to)) {
+            let ratio = paired(of_row, to_row, |of, to| of / to);
+            let difference = paired(of_row, to_row, |of, to| of - to);
+            text.push_str(&format!(
+                "| {of} / {to} | {:.3} [{:.3}, {:.3}] | {} |\n",
+                ratio.median,
+                ratio.low,
+                ratio.high,
+                bracketed(difference)
+            ));
+        }
+    }
+    text.push('\n');
+    text
+}
+
+fn bracketed(estimate: Estimate) -> String {
+    let Estimate { median, low, high } = estimate;
+    format!("{median:.1} [{low:.1}, {high:.1}]")
+}
+
+fn json_of(measured: &[Measured<'_>], before: &str, after: &str) -> Value {
+    let cases: Vec<Value> = measured
+        .iter()
+        .map(|row| json!({ "name": row.case.name, "cost_us": Estimate::of(&row.rounds), "rounds_us": row.rounds }))
+        .collect();
+    let compared: Vec<Value> = cases::COMPARED
+        .iter()
+        .filter_map(|(of, to)| {
+            let (of_row, to_row) = (find(measured, of)?, find(measured, to)?);
+            Some(json!({
+                "of": of,
+                "to": to,
+                "ratio": paired(of_row, to_row, |of, to| of / to),
+                "difference_us": paired(of_row, to_row, |of, to| of - to),
+            }))
+        })
+        .collect();
+    json!({ "load_before": before, "load_after": after, "burst": BURST, "cases": cases, "compared": compared })
+}
