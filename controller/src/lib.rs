@@ -8,6 +8,7 @@ pub mod clusters;
 pub mod compiled;
 pub mod documents;
 pub mod error;
+pub mod evidence;
 pub mod explain;
 pub mod loader;
 pub mod logging;

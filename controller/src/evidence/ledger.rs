@@ -1,0 +1,208 @@
+//! One version's counters of every proxy as they were last, and what happened since: a sample per
+//! tick, merged over the proxies. Missing, idle and counted stay three different things.
+
+use std::collections::BTreeMap;
+
+use ombre_policy::duration::Moment;
+use ombre_policy::release::evidence::{Gap, RollCall, Sample, Totals, Weight};
+use ombre_policy::release::settings::Settings;
+
+use super::{ClusterTotals, Reading, envoy::stat_name};
+
+/// One version's books.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    proxies: BTreeMap<usize, Proxy>,
+}
+
+#[derive(Debug)]
+struct Proxy {
+    at: Moment,
+    totals: Totals,
+    weight: u64,
+}
+
+impl Ledger {
+    /// What happened to `cluster` since the last tick.
+    pub fn tick(
+        &mut self,
+        cluster: &str,
+        readings: &[Option<Reading>],
+        settings: &Settings,
+    ) -> Sample {
+        let name = stat_name(cluster);
+        let mut call = RollCall::default();
+        let mut gap = Gap::Missing;
+        for (number, reading) in readings.iter().enumerate() {
+            let found = reading.as_ref().and_then(|reading| {
+                let totals = reading.clusters.get(&name)?;
+                Some((reading.at, totals))
+            });
+            let sample = match found {
+                Some((at, totals)) => self.since_last(number, at, totals, settings),
+                // A proxy that answers and never had this cluster carries none of its traffic.
+                None if reading.is_some() && !self.proxies.contains_key(&number) => continue,
+                None => Sample::Unknown(Gap::Missing),
+            };
+            if let Sample::Unknown(why) = sample {
+                gap = why;
+            }
+            let weight = self.weigh(number, &sample);
+            call.merge(&RollCall::of(&sample, weight));
+        }
+        match call.close(settings.evidence.coverage) {
+            Sample::Unknown(Gap::Missing) => Sample::Unknown(gap),
+            sample => sample,
+        }
+    }
+
+    fn since_last(
+        &mut self,
+        number: usize,
+        at: Moment,
+        found: &ClusterTotals,
+        settings: &Settings,
+    ) -> Sample {
+        let mut now = totals(found, settings);
+        let Some(proxy) = self.proxies.get_mut(&number) else {
+            let (totals, weight) = (now, 0);
+            self.proxies.insert(number, Proxy { at, totals, weight });
+            return Sample::Unknown(Gap::Missing);
+        };
+        let interval = settings.evidence.interval;
+        // Counts of more than two intervals in one tick would look like a burst.
+        let longest = interval.saturating_mul(5).get() / 2;
+        let late = at.since(proxy.at).get() > longest;
+        // Envoy raises the two counters one after the other, and they are read in between now and
+        // then: an error whose request is not counted yet waits for the next tick.
+        if let Some(requests) = now.requests.checked_sub(proxy.totals.requests) {
+            now.errors = now.errors.min(proxy.totals.errors.saturating_add(requests));
+        }
+        let sample = if late {
+            Sample::Unknown(Gap::Stale)
+        } else {
+            now.since(&proxy.totals)
+        };
+        proxy.at = at;
+        proxy.totals = now;
+        sample
+    }
+
+    /// The traffic that a proxy carries by its last known tick.
+    fn weigh(&mut self, number: usize, sample: &Sample) -> Weight {
+        let Some(proxy) = self.proxies.get_mut(&number) else {
+            return Weight::new(0);
+        };
+        match sample {
+            Sample::Counted(counts) => proxy.weight = counts.requests(),
+            Sample::Idle => proxy.weight = 0,
+            Sample::Unknown(_) => {}
+        }
+        Weight::new(proxy.weight)
+    }
+}
+
+fn totals(found: &ClusterTotals, settings: &Settings) -> Totals {
+    let limit = settings.limits.latency.get().saturating_mul(1000);
+    Totals {
+        requests: found.requests,
+        errors: found.errors,
+        timed: found.latency.total(),
+        slow: found.latency.at_or_above(limit),
+        latency: found.latency.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reading(second: u64, requests: u64, errors: u64) -> Option<Reading> {
+        let totals = ClusterTotals {
+            requests,
+            errors,
+            ..ClusterTotals::default()
+        };
+        Some(Reading {
+            at: Moment::from_unix_millis(second * 1000),
+            clusters: [("c_1".to_owned(), totals)].into(),
+        })
+    }
+
+    fn empty(second: u64) -> Option<Reading> {
+        reading(second, 0, 0).map(|reading| Reading {
+            clusters: BTreeMap::new(),
+            ..reading
+        })
+    }
+
+    fn tick(ledger: &mut Ledger, readings: &[Option<Reading>]) -> Sample {
+        ledger.tick("c:1", readings, &Settings::article())
+    }
+
+    fn counted(sample: &Sample) -> Option<(u64, u64)> {
+        match sample {
+            Sample::Counted(counts) => Some((counts.requests(), counts.errors())),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn missing_idle_and_counted_are_told_apart() {
+        let mut ledger = Ledger::default();
+        let unknown = |gap| Sample::Unknown(gap);
+        let steps = [
+            ("first reading", reading(1, 5, 0), unknown(Gap::Missing)),
+            ("no traffic", reading(2, 5, 0), Sample::Idle),
+            ("no answer", None, unknown(Gap::Missing)),
+            ("too long ago", reading(6, 900, 0), unknown(Gap::Stale)),
+            ("fresh again", reading(7, 900, 0), Sample::Idle),
+            ("restarted", reading(8, 3, 0), unknown(Gap::Reset)),
+            ("cluster gone", empty(9), unknown(Gap::Missing)),
+        ];
+        for (name, reading, expected) in steps {
+            assert_eq!(tick(&mut ledger, &[reading]), expected, "{name}");
+        }
+        assert_eq!(
+            tick(&mut Ledger::default(), &[empty(1)]),
+            unknown(Gap::Missing)
+        );
+        assert_eq!(tick(&mut Ledger::default(), &[]), unknown(Gap::Missing));
+    }
+
+    #[test]
+    fn one_late_tick_is_made_up_for() {
+        let mut ledger = Ledger::default();
+        tick(&mut ledger, &[reading(1, 10, 0)]);
+        tick(&mut ledger, &[None]);
+        let sample = tick(&mut ledger, &[reading(3, 30, 2)]);
+        assert_eq!(counted(&sample), Some((20, 2)));
+    }
+
+    #[test]
+    fn an_error_read_before_its_request_waits() {
+        let mut ledger = Ledger::default();
+        tick(&mut ledger, &[reading(1, 11, 10)]);
+        let sample = tick(&mut ledger, &[reading(2, 20, 20)]);
+        assert_eq!(counted(&sample), Some((9, 9)));
+        let sample = tick(&mut ledger, &[reading(3, 30, 30)]);
+        assert_eq!(counted(&sample), Some((10, 10)));
+        let sample = tick(&mut ledger, &[reading(4, 50, 30)]);
+        assert_eq!(counted(&sample), Some((20, 1)), "the one that waited");
+    }
+
+    #[test]
+    fn proxies_are_merged_and_strangers_left_out() {
+        let mut ledger = Ledger::default();
+        tick(
+            &mut ledger,
+            &[reading(1, 10, 0), reading(1, 0, 0), empty(1)],
+        );
+        let both = [reading(2, 90, 1), reading(2, 10, 1), empty(2)];
+        assert_eq!(counted(&tick(&mut ledger, &both)), Some((90, 2)));
+        let big_one = [reading(3, 170, 1), None, empty(3)];
+        assert_eq!(counted(&tick(&mut ledger, &big_one)), Some((80, 0)));
+        let small_one = [None, reading(4, 20, 1), empty(4)];
+        assert_eq!(tick(&mut ledger, &small_one), Sample::Unknown(Gap::Partial));
+    }
+}
