@@ -5,7 +5,7 @@ mod collisions;
 pub(crate) mod report;
 mod yaml;
 
-use crate::policy::names::Unique;
+use crate::policy::names::Known;
 use crate::policy::service::Included;
 use crate::policy::{Policy, Service};
 use crate::problem::{Problem, Problems};
@@ -55,7 +55,7 @@ pub fn load(policies: &[SourceFile], files: &dyn Files) -> Result<Loaded, Proble
     };
     let mut problems = Vec::new();
     let mut services = Vec::new();
-    let (mut service_names, mut route_names) = (Unique::default(), Unique::default());
+    let mut known = Known::default();
     for file in policies {
         let raw: RawPolicy = match yaml::read(file) {
             Ok(raw) => raw,
@@ -77,8 +77,7 @@ pub fn load(policies: &[SourceFile], files: &dyn Files) -> Result<Loaded, Proble
                 &place,
                 raw,
                 &included,
-                &mut service_names,
-                &mut route_names,
+                &mut known,
             ));
         }
     }

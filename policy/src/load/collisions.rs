@@ -1,6 +1,6 @@
 //! Two routes that would answer the same request: which one wins would be an accident.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use super::report::Report;
 use crate::policy::{Host, Route, Service};
@@ -11,8 +11,8 @@ use crate::terms::Methods;
 const MAX_PATTERNS: usize = 16;
 
 pub(super) fn check(report: &mut Report, services: &[Service]) {
-    let mut seen: BTreeMap<Position<'_>, Vec<(Methods, &Route)>> = BTreeMap::new();
-    let mut patterns: BTreeMap<Position<'_>, Vec<&str>> = BTreeMap::new();
+    let mut seen: HashMap<Position<'_>, Vec<(Methods, &Route)>> = HashMap::new();
+    let mut patterns: HashMap<Position<'_>, Vec<&str>> = HashMap::new();
     for route in services.iter().flat_map(|service| &service.routes) {
         for host in &route.hosts {
             let shape = shape(&route.template);
@@ -37,7 +37,7 @@ pub(super) fn check(report: &mut Report, services: &[Service]) {
 type Position<'a> = (&'a Host, Vec<Shape<'a>>);
 
 /// A segment without the name of its parameter, which does not matter for what it matches.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Shape<'a> {
     Static(&'a str),
     Pattern(&'a str),
@@ -62,7 +62,7 @@ fn collide(one: Methods, other: Methods) -> bool {
 
 fn count_patterns<'a>(
     report: &mut Report,
-    patterns: &mut BTreeMap<Position<'a>, Vec<&'a str>>,
+    patterns: &mut HashMap<Position<'a>, Vec<&'a str>>,
     host: &'a Host,
     shape: &[Shape<'a>],
     route: &Route,

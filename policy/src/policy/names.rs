@@ -1,6 +1,6 @@
 //! The names people give: short, and safe in headers, statistics and URLs.
 
-use std::collections::BTreeMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::load::report::{Place, Report};
 
@@ -64,7 +64,16 @@ pub(crate) fn header_name(report: &mut Report, place: &Place, name: &str) -> Str
 /// Finds the second use of a name that must be unique, and says where the first is.
 #[derive(Debug, Default)]
 pub(crate) struct Unique {
-    seen: BTreeMap<String, Place>,
+    seen: HashMap<String, Place>,
+}
+
+/// What is known from the files and services before.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    pub(crate) services: Unique,
+    pub(crate) routes: Unique,
+    /// Regexes that compile: thousands of routes share a few, and compiling is slow.
+    pub(crate) patterns: HashSet<String>,
 }
 
 impl Unique {

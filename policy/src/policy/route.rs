@@ -1,6 +1,6 @@
 //! Routes: which hosts, methods and paths belong to a service.
 
-use super::names::{Unique, check_name};
+use super::names::{Known, check_name};
 use super::rewrite::Rewrite;
 use crate::load::report::{Place, Report};
 use crate::pattern::Pattern;
@@ -23,7 +23,7 @@ pub(crate) struct Route {
 }
 
 /// Which hosts a route is for; names in lower case.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Host {
     Any,
     /// `*.example.com` is kept as `example.com`.
@@ -36,18 +36,21 @@ impl Route {
         report: &mut Report,
         place: &Place,
         raw: &RawRoute,
-        names: &mut Unique,
+        known: &mut Known,
     ) -> Option<Self> {
         let name_place = place.key("name");
         check_name(report, &name_place, &raw.name);
-        names.check(report, &name_place, &raw.name);
+        known.routes.check(report, &name_place, &raw.name);
         let hosts = hosts(report, &place.key("hosts"), &raw.hosts);
         let methods = methods(report, &place.key("methods"), &raw.methods);
         let path_place = place.key("path");
         let template = report.take(&path_place, Template::parse(&raw.path))?;
         for segment in template.segments() {
-            if let Segment::Pattern { regex, .. } = segment {
-                report.take(&path_place, Pattern::compile(regex));
+            if let Segment::Pattern { regex, .. } = segment
+                && !known.patterns.contains(regex)
+                && report.take(&path_place, Pattern::compile(regex)).is_some()
+            {
+                known.patterns.insert(regex.clone());
             }
         }
         let rewrite_place = place.key("rewrite");

@@ -1,7 +1,7 @@
 //! A service: its versions, and how its requests are spread over them.
 
 use super::experiment::{Layer, layers, units};
-use super::names::{Unique, check_cluster, check_header_text, check_name, header_name};
+use super::names::{Known, Unique, check_cluster, check_header_text, check_name, header_name};
 use super::rewrite::Rewrite;
 use super::rollout::{Degrade, Rollout};
 use super::route::{Route, check_params};
@@ -75,11 +75,10 @@ impl Service {
         place: &Place,
         raw: &RawService,
         included: &Included,
-        service_names: &mut Unique,
-        route_names: &mut Unique,
+        known: &mut Known,
     ) -> Option<Self> {
         check_name(report, &place.key("name"), &raw.name);
-        service_names.check(report, &place.key("name"), &raw.name);
+        known.services.check(report, &place.key("name"), &raw.name);
         if raw.routes.is_empty() {
             report.error(
                 &place.key("routes"),
@@ -88,7 +87,7 @@ impl Service {
         }
         let routes_place = place.key("routes");
         let routes = raw.routes.iter().enumerate().filter_map(|(index, route)| {
-            Route::validate(report, &routes_place.item(index), route, route_names)
+            Route::validate(report, &routes_place.item(index), route, known)
         });
         let routes: Vec<Route> = routes.collect();
         let versions = versions(report, &place.key("versions"), &raw.versions, &routes);
