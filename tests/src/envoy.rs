@@ -228,6 +228,20 @@ impl Envoy {
             .collect())
     }
 
+    /// The line of one histogram: `name: P0(<last interval>,<since start>) P25(..) ..`.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn histogram(&self, name: &str) -> Result<String> {
+        let url = format!("http://{}/stats", self.admin());
+        let answer = self.http.get(url).query(&[("filter", name)]).send();
+        let text = answer.await?.error_for_status()?.text().await?;
+        let found = text.lines().find(|line| line.starts_with(name));
+        Ok(found
+            .with_context(|| format!("there is no {name}"))?
+            .to_owned())
+    }
+
     /// The sum of the counters and gauges whose names match `filter`; zero when there is none.
     ///
     /// # Errors
