@@ -250,6 +250,20 @@ impl Envoy {
         Ok(self.stats(filter).await?.values().sum())
     }
 
+    /// What moves when a VM of the filter dies or is made: Envoy's statistics, and its log.
+    ///
+    /// # Errors
+    /// When there are no such statistics.
+    pub async fn vms(&self) -> Result<BTreeMap<String, u64>> {
+        let mut stats = self
+            .stats(r"^wasm\..*(vm_reload|\.active|\.created|vm_count)")
+            .await?;
+        ensure!(!stats.is_empty(), "Envoy has no wasm statistics");
+        let failures = self.process.log().matches("Function: proxy_on").count();
+        stats.insert("failures in the log".to_owned(), failures as u64);
+        Ok(stats)
+    }
+
     /// One kept connection to each worker, in the workers' order.
     ///
     /// # Errors
