@@ -113,7 +113,7 @@ async fn listen(controller: SocketAddr, heard: UnboundedSender<Instant>) -> Resu
     Ok(())
 }
 
-fn policy(routes: usize, edit: u64) -> String {
+pub(crate) fn policy(routes: usize, edit: u64) -> String {
     let mut text = "apiVersion: ombre/v1\nservices:\n  - name: shop\n    routes:\n".to_owned();
     for number in 0..routes {
         writeln!(
@@ -125,7 +125,8 @@ fn policy(routes: usize, edit: u64) -> String {
     write!(
         text,
         "    versions:\n      - {{ name: v1, cluster: demo_v1, build_id: b{edit} }}\n      \
-         - {{ name: v2, cluster: demo_v2 }}\n    default: v1\n"
+         - {{ name: v2, cluster: demo_v2 }}\n    default: v1\n    \
+         unit: [{{ header: x-user-id }}]\n    rollout: {{ candidate: v2, weight: 0 }}\n"
     )
     .ok();
     text

@@ -8,6 +8,7 @@ mod report;
 mod requests;
 mod statistics;
 mod table;
+mod takeover;
 
 use std::path::PathBuf;
 
@@ -40,6 +41,8 @@ enum What {
     },
     /// From a saved policy to the first request decided by it.
     Changes,
+    /// How long a worker takes for a document, and what it costs the requests under way.
+    Takeover,
 }
 
 #[tokio::main]
@@ -49,9 +52,11 @@ async fn main() -> Result<()> {
     match what {
         Some(What::Requests { build, only }) => requests::run(effort, &build, &only)?,
         Some(What::Changes) => changes(effort).await?,
+        Some(What::Takeover) => takeover::measure().await?,
         None => {
             requests::run(effort, &[], &[])?;
             changes(effort).await?;
+            takeover::measure().await?;
         }
     }
     Ok(())

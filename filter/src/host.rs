@@ -29,8 +29,12 @@ pub trait Queues {
 
 /// Time and the one timer that each root has.
 pub trait Timer {
+    /// Unix microseconds.
+    fn now_us(&self) -> u64;
     /// Unix milliseconds.
-    fn now_ms(&self) -> u64;
+    fn now_ms(&self) -> u64 {
+        self.now_us() / 1000
+    }
     /// Asks for a tick every `period`; zero for none.
     fn tick_every(&self, period: Duration);
 }
@@ -59,12 +63,16 @@ pub trait Exchange {
     fn reply(&self, status: u32, headers: Vec<(&str, &str)>, body: &[u8]);
 }
 
-/// Envoy's counters.
+/// Envoy's counters and histograms.
 pub trait Counters {
     /// The id of the counter with this name, to be asked for once.
     fn define(&self, name: &str) -> Option<u32>;
     /// Adds one.
     fn increment(&self, id: u32);
+    /// The id of the histogram with this name, to be asked for once.
+    fn define_histogram(&self, name: &str) -> Option<u32>;
+    /// Adds one value to a histogram.
+    fn record(&self, id: u32, value: u64);
 }
 
 /// Randomness, from the host's generator.

@@ -1,6 +1,7 @@
-//! The filter's counters in Envoy's statistics (`wasmcustom.ombre_...`), defined once per root,
+//! The filter's counters and histograms in Envoy's statistics (`wasmcustom.ombre_...`), defined once per root,
 //! because every definition takes an id that Envoy never frees.
 
+use ombre_policy::document::Kind;
 use ombre_policy::verdict::Count;
 
 use crate::host::Counters;
@@ -25,6 +26,7 @@ pub enum Event {
 pub struct Metrics {
     events: Vec<Option<u32>>,
     counts: Vec<Option<u32>>,
+    taking: [Option<u32>; 2],
 }
 
 impl Event {
@@ -60,6 +62,9 @@ impl Metrics {
                 .iter()
                 .map(|count| define(count.name()))
                 .collect(),
+            taking: [Kind::Policy, Kind::Decisions].map(|kind| {
+                host.define_histogram(&format!("ombre_{}_take_microseconds", kind.name()))
+            }),
         }
     }
 
@@ -70,6 +75,18 @@ impl Metrics {
             &self.events,
             Event::ALL.iter().position(|known| *known == event),
         );
+    }
+
+    /// How long a worker was busy taking a document; its requests waited for it.
+    pub fn took(&self, host: &impl Counters, kind: Kind, microseconds: u64) {
+        let [policy, decisions] = self.taking;
+        let id = match kind {
+            Kind::Policy => policy,
+            Kind::Decisions => decisions,
+        };
+        if let Some(id) = id {
+            host.record(id, microseconds);
+        }
     }
 
     /// Counts what a verdict asks to count.
@@ -102,6 +119,9 @@ mod tests {
         }
         for count in Count::ALL {
             metrics.count(&fake, count);
+        }
+        for kind in [Kind::Policy, Kind::Decisions] {
+            metrics.took(&fake, kind, 7);
         }
         for (name, value) in fake.counters.borrow().iter() {
             assert_eq!(*value, 1, "{name}");

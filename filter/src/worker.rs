@@ -124,10 +124,16 @@ impl<H: Host> Worker<H> {
     }
 
     fn take(&mut self, kind: Kind) {
+        let start = self.host.now_us();
         let Some(sealed) = shelf::document(&self.host, kind) else {
             return;
         };
-        match self.in_force.take(&sealed) {
+        let taken = self.in_force.take(&sealed);
+        let took = self.host.now_us().saturating_sub(start);
+        if matches!(taken, Ok(Taken::Policy(_) | Taken::Decisions(_))) {
+            self.metrics.took(&self.host, kind, took);
+        }
+        match taken {
             Ok(Taken::Policy(revision)) => {
                 self.metrics.event(&self.host, Event::PolicyTaken);
                 log::info!("policy {revision} is in force");

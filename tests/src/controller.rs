@@ -90,6 +90,16 @@ impl Controller {
         Ok(answer.error_for_status()?.json().await?)
     }
 
+    /// The sealed document, as Envoy gets it.
+    ///
+    /// # Errors
+    /// When it does not answer with one.
+    pub async fn document(&self, kind: &str) -> Result<Vec<u8>> {
+        let url = self.url(&format!("/v1/delivery/{kind}?after=0"));
+        let answer = self.http.get(url).send().await?.error_for_status()?;
+        Ok(answer.bytes().await?.to_vec())
+    }
+
     /// Why the policy files as they are now are not in force, as `/v1/status` says it.
     ///
     /// # Errors

@@ -228,12 +228,40 @@ impl Envoy {
             .collect())
     }
 
+    /// The line of one histogram: `name: P0(<last interval>,<since start>) P25(..) ..`.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn histogram(&self, name: &str) -> Result<String> {
+        let url = format!("http://{}/stats", self.admin());
+        let answer = self.http.get(url).query(&[("filter", name)]).send();
+        let text = answer.await?.error_for_status()?.text().await?;
+        let found = text.lines().find(|line| line.starts_with(name));
+        Ok(found
+            .with_context(|| format!("there is no {name}"))?
+            .to_owned())
+    }
+
     /// The sum of the counters and gauges whose names match `filter`; zero when there is none.
     ///
     /// # Errors
     /// As [`Envoy::stats`].
     pub async fn sum(&self, filter: &str) -> Result<u64> {
         Ok(self.stats(filter).await?.values().sum())
+    }
+
+    /// What moves when a VM of the filter dies or is made: Envoy's statistics, and its log.
+    ///
+    /// # Errors
+    /// When there are no such statistics.
+    pub async fn vms(&self) -> Result<BTreeMap<String, u64>> {
+        let mut stats = self
+            .stats(r"^wasm\..*(vm_reload|\.active|\.created|vm_count)")
+            .await?;
+        ensure!(!stats.is_empty(), "Envoy has no wasm statistics");
+        let failures = self.process.log().matches("Function: proxy_on").count();
+        stats.insert("failures in the log".to_owned(), failures as u64);
+        Ok(stats)
     }
 
     /// One kept connection to each worker, in the workers' order.

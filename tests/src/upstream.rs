@@ -17,6 +17,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::client::{self, Ask};
+
 /// The request header whose values are counted apart, so that a test can prove which of its
 /// requests came here.
 pub const COUNTED_HEADER: &str = "x-demo-count";
@@ -46,6 +48,18 @@ pub struct Faults {
     pub delay_ms: u64,
     /// The share never answered.
     pub hang: f64,
+}
+
+/// A call that an upstream makes for each request to one of its paths: it hands on the header
+/// `baggage` and nothing else, and answers with what it is answered.
+#[derive(Clone, Debug)]
+pub struct Relay {
+    /// The path that is asked for.
+    pub from: String,
+    /// Whom it calls.
+    pub address: SocketAddr,
+    /// The path that it asks for.
+    pub to: String,
 }
 
 /// What an upstream was asked so far.
@@ -85,6 +99,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Serving {
     faults: Faults,
+    relay: Option<Relay>,
     /// Requests since the faults were set.
     since: u64,
     counts: Counts,
@@ -160,6 +175,11 @@ impl Upstream {
         let mut serving = self.shared.serving();
         serving.faults = faults;
         serving.since = 0;
+    }
+
+    /// Whom it calls from the next request on.
+    pub fn set_relay(&self, relay: Relay) {
+        self.shared.serving().relay = Some(relay);
     }
 
     /// Takes no requests from now on; connections to it are closed or refused.
@@ -274,6 +294,10 @@ async fn echo(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     if let Some(delay) = treatment.delay {
         tokio::time::sleep(delay).await;
     }
+    let relay = shared.serving().relay.clone();
+    if let Some(relay) = relay.filter(|relay| relay.from == request.uri().path()) {
+        return relayed(&relay, request.headers()).await;
+    }
     let status = if treatment.fail {
         StatusCode::INTERNAL_SERVER_ERROR
     } else {
@@ -286,6 +310,21 @@ async fn echo(State(shared): State<Arc<Shared>>, request: Request) -> Response {
         headers: received(request.headers()),
     };
     (status, Json(answer)).into_response()
+}
+
+async fn relayed(relay: &Relay, headers: &HeaderMap) -> Response {
+    let handed_on = headers.get_all("baggage").iter();
+    let call = handed_on.fold(Ask::get(&relay.to), |call, value| {
+        call.header("baggage", value.as_bytes())
+    });
+    match client::ask(relay.address, &call).await {
+        Ok(answer) => (
+            StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY),
+            answer.body,
+        )
+            .into_response(),
+        Err(error) => (StatusCode::BAD_GATEWAY, format!("{error:#}")).into_response(),
+    }
 }
 
 fn received(headers: &HeaderMap) -> BTreeMap<String, String> {

@@ -1,8 +1,6 @@
 //! What a hostile or broken client sends gets a right answer, and the filter's VM lives: its next
 //! request on the same worker is decided by the policy, and `wasm.*` counts no reload.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Context, Result, ensure};
 use ombre_tests::client::{Answer, Ask, Connection};
 use ombre_tests::stack::Stack;
@@ -38,19 +36,6 @@ fn page() -> Ask {
     Ask::get("/shop/a")
 }
 
-/// The statistics that move when a VM dies or is made, and what the log says of it.
-async fn vms(stack: &mut Stack) -> Result<BTreeMap<String, u64>> {
-    let mut stats = stack
-        .envoy
-        .stats(r"^wasm\..*(vm_reload|\.active|\.created|vm_count)")
-        .await?;
-    ensure!(!stats.is_empty(), "Envoy has no wasm statistics");
-    let log = stack.envoy.process().log();
-    let failures = log.matches("Function: proxy_on").count();
-    stats.insert("failures in the log".to_owned(), failures as u64);
-    Ok(stats)
-}
-
 /// The connection's worker still decides by the policy.
 async fn alive(connection: &mut Connection) -> Result<()> {
     let answer = connection.ask(&page().header("x-api-version", "2")).await?;
@@ -74,7 +59,7 @@ fn cookies(count: usize, last: &str) -> String {
 #[tokio::test]
 async fn hostile_requests_get_right_answers_and_the_vm_lives() -> Result<()> {
     Stack::with(POLICY, async |stack| {
-        let before = vms(stack).await?;
+        let before = stack.envoy.vms().await?;
         let high: Vec<u8> = (0x80..=0xff).collect();
         let color = "traffic_color=canary-v2";
         let cases: Vec<(&str, Ask, u16, Option<&str>)> = vec![
@@ -266,7 +251,7 @@ async fn hostile_requests_get_right_answers_and_the_vm_lives() -> Result<()> {
             }
         }
         ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
-        let after = vms(stack).await?;
+        let after = stack.envoy.vms().await?;
         ensure!(before == after, "a VM died: {before:?} {after:?}");
         Ok(())
     })
@@ -351,7 +336,7 @@ fn any_value(state: &mut u64) -> Vec<u8> {
 #[tokio::test]
 async fn no_bytes_in_any_header_that_is_read_kill_the_vm() -> Result<()> {
     Stack::with(POLICY, async |stack| {
-        let before = vms(stack).await?;
+        let before = stack.envoy.vms().await?;
         let mut state = 7;
         for mut worker in stack.envoy.worker_connections().await? {
             for round in 0..300 {
@@ -370,7 +355,7 @@ async fn no_bytes_in_any_header_that_is_read_kill_the_vm() -> Result<()> {
             }
             alive(&mut worker).await?;
         }
-        let after = vms(stack).await?;
+        let after = stack.envoy.vms().await?;
         ensure!(before == after, "a VM died: {before:?} {after:?}");
         Ok(())
     })
@@ -380,7 +365,7 @@ async fn no_bytes_in_any_header_that_is_read_kill_the_vm() -> Result<()> {
 #[tokio::test]
 async fn bytes_that_are_no_request_are_envoys_to_refuse() -> Result<()> {
     Stack::with(POLICY, async |stack| {
-        let before = vms(stack).await?;
+        let before = stack.envoy.vms().await?;
         for (name, bytes) in [
             (
                 "bytes above 0x7f in the path",
@@ -421,7 +406,7 @@ async fn bytes_that_are_no_request_are_envoys_to_refuse() -> Result<()> {
         for mut worker in stack.envoy.worker_connections().await? {
             alive(&mut worker).await?;
         }
-        let after = vms(stack).await?;
+        let after = stack.envoy.vms().await?;
         ensure!(before == after, "a VM died: {before:?} {after:?}");
         Ok(())
     })

@@ -47,12 +47,12 @@ impl Queues for Envoy {
 }
 
 impl Timer for Envoy {
-    fn now_ms(&self) -> u64 {
+    fn now_us(&self) -> u64 {
         let since = hostcalls::get_current_time()
             .ok()
             .and_then(|now| now.duration_since(UNIX_EPOCH).ok());
         since
-            .and_then(|since| u64::try_from(since.as_millis()).ok())
+            .and_then(|since| u64::try_from(since.as_micros()).ok())
             .unwrap_or_default()
     }
 
@@ -119,6 +119,14 @@ impl Counters for Envoy {
     fn increment(&self, id: u32) {
         // An unknown id would be a counter lost, nothing else.
         let _ = hostcalls::increment_metric(id, 1);
+    }
+
+    fn define_histogram(&self, name: &str) -> Option<u32> {
+        hostcalls::define_metric(MetricType::Histogram, name).ok()
+    }
+
+    fn record(&self, id: u32, value: u64) {
+        let _ = hostcalls::record_metric(id, value);
     }
 }
 
