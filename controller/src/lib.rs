@@ -20,6 +20,7 @@ mod sample;
 pub mod serve;
 pub mod source;
 pub mod state;
+pub mod store;
 pub mod timestamp;
 pub mod validate;
 pub mod watch;
