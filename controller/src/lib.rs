@@ -7,6 +7,7 @@ pub mod args;
 pub mod clusters;
 pub mod compiled;
 pub mod documents;
+pub mod engine;
 pub mod error;
 pub mod evidence;
 pub mod explain;
@@ -15,6 +16,7 @@ pub mod logging;
 pub mod metrics;
 pub mod nodes;
 pub mod publish;
+pub mod remote;
 #[cfg(test)]
 mod sample;
 pub mod serve;
