@@ -2,11 +2,14 @@
 
 pub mod decisions;
 pub mod delivery;
+pub mod events;
 pub mod explain;
 pub mod health;
 pub mod host;
 pub mod policy;
+pub mod services;
 pub mod status;
+pub mod sync_log;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -18,6 +21,7 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use tokio::sync::watch;
 
+use crate::engine::Handle;
 use crate::error::ApiError;
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
@@ -33,6 +37,8 @@ pub struct App {
     pub publisher: Arc<Publisher>,
     /// Who polls.
     pub nodes: Arc<Nodes>,
+    /// The release loop.
+    pub engine: Handle,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// How long a poll waits.
@@ -53,6 +59,15 @@ pub fn router(app: App) -> Router {
         .route("/v1/nodes", get(status::nodes))
         .route("/v1/policy", get(policy::get))
         .route("/v1/decisions", get(decisions::get).put(decisions::put))
+        .route("/v1/services", get(services::list))
+        .route("/v1/services/{service}", get(services::one))
+        .route("/v1/services/{service}/orders", post(services::order))
+        .route(
+            "/v1/services/{service}/sync-log",
+            get(sync_log::get).post(sync_log::post),
+        )
+        .route("/v1/history", get(services::history))
+        .route("/v1/events", get(events::stream))
         .route("/v1/explain", post(explain::explain))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))

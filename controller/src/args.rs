@@ -24,6 +24,22 @@ pub enum Command {
     Validate(ValidateArgs),
     /// Say which version would serve a request, and why.
     Explain(ExplainArgs),
+    /// Show how the releases stand, or one of them in full.
+    Status(StatusArgs),
+    /// Take a release one step forward.
+    Promote(OrderArgs),
+    /// Hold a release: automation moves it no more.
+    Pause(OrderArgs),
+    /// Let automation go on; after an aborted fail-back, return to what went before.
+    Resume(OrderArgs),
+    /// Fail a release back now; it stays so until it is resumed.
+    Rollback(RollbackArgs),
+    /// Give the candidate this share of the traffic and keep it.
+    SetWeight(SetWeightArgs),
+    /// Lift the lock that too many trips have put on a release.
+    Unlock(OrderArgs),
+    /// Show what happened, newest first.
+    History(HistoryArgs),
 }
 
 /// `ombre serve`.
@@ -111,6 +127,90 @@ pub struct ExplainArgs {
     pub output: OutputFormat,
     /// What is asked for: <http://shop.example.com/checkout?color=blue>, or only a path.
     pub url: String,
+}
+
+/// Which controller is asked.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ControllerArgs {
+    /// The controller to ask.
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8600",
+        env = "OMBRE_CONTROLLER"
+    )]
+    pub controller: Url,
+}
+
+/// `ombre status`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct StatusArgs {
+    /// The controller.
+    #[command(flatten)]
+    pub at: ControllerArgs,
+    /// One service in full.
+    pub service: Option<String>,
+    /// Show it anew every second.
+    #[arg(long)]
+    pub watch: bool,
+    /// How to answer.
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    pub output: OutputFormat,
+}
+
+/// An order to a release.
+#[derive(Clone, Debug, clap::Args)]
+pub struct OrderArgs {
+    /// The controller.
+    #[command(flatten)]
+    pub at: ControllerArgs,
+    /// The service.
+    pub service: String,
+    /// Why; it is kept.
+    #[arg(long)]
+    pub reason: String,
+    /// Who says so; it is kept.
+    #[arg(long, env = "USER")]
+    pub actor: String,
+}
+
+/// `ombre rollback`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RollbackArgs {
+    /// The order.
+    #[command(flatten)]
+    pub order: OrderArgs,
+    /// Switch without freeze and drain: the candidate's writes that were not applied to the stable
+    /// version are given up. How many that are is said first.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// `ombre set-weight`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct SetWeightArgs {
+    /// The order.
+    #[command(flatten)]
+    pub order: OrderArgs,
+    /// Whole percent.
+    #[arg(value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub weight: u8,
+}
+
+/// `ombre history`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct HistoryArgs {
+    /// The controller.
+    #[command(flatten)]
+    pub at: ControllerArgs,
+    /// Of this service alone.
+    pub service: Option<String>,
+    /// So many entries at most.
+    #[arg(long, default_value_t = 30)]
+    pub limit: u32,
+    /// How to answer.
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    pub output: OutputFormat,
 }
 
 /// How the log is written.

@@ -1,5 +1,6 @@
 //! From policy files to a plan: the controller's one call into the language.
 
+use crate::publish::merge::merge;
 use ombre_policy::decisions::{DecisionTable, Decisions};
 use ombre_policy::document::FORMAT;
 use ombre_policy::load::{Files, SourceFile, load};
@@ -50,9 +51,22 @@ impl Compiled {
         })
     }
 
+    /// What the operator and the releases decided together, as far as this policy can carry it out,
+    /// and why it cannot carry out the rest.
+    pub fn applicable_both(
+        &self,
+        operator: &Decisions,
+        released: &Decisions,
+    ) -> (DecisionTable, Vec<Problem>) {
+        let (merged, mut overruled) = merge(operator, &released.kept_by(&self.policy));
+        let (table, problems) = self.applicable(&merged);
+        overruled.extend(problems);
+        (table, overruled)
+    }
+
     /// The decisions that this policy can carry out, and why it cannot carry out the others. The
     /// policy may have lost a service or version since; the rest of the decisions holds on.
-    pub fn applicable(&self, decisions: &Decisions) -> (DecisionTable, Vec<Problem>) {
+    fn applicable(&self, decisions: &Decisions) -> (DecisionTable, Vec<Problem>) {
         match decisions.compile(&self.policy) {
             Ok(table) => (table, Vec::new()),
             Err(problems) => {

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use ombre_policy::problem::{Problem, Problems};
 use serde::Serialize;
 
+use crate::engine::OrderError;
 use crate::publish::DecisionsError;
 
 /// An answer that is an error.
@@ -59,6 +60,17 @@ impl ApiError {
             StatusCode::INTERNAL_SERVER_ERROR,
             "failed unexpectedly; the log says more",
         )
+    }
+}
+
+impl From<OrderError> for ApiError {
+    fn from(error: OrderError) -> Self {
+        let status = match error {
+            OrderError::NoRelease(_) => StatusCode::NOT_FOUND,
+            OrderError::Refused(_) => StatusCode::CONFLICT,
+            OrderError::Store(_) | OrderError::Stopped => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self::new(status, error.to_string())
     }
 }
 

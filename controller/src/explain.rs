@@ -4,9 +4,8 @@
 pub mod request;
 
 use std::process::ExitCode;
-use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use ombre_policy::decisions::DecisionTable;
 use ombre_policy::document::Revision;
 use ombre_policy::explain::explain;
@@ -16,11 +15,9 @@ use reqwest::Url;
 
 use crate::args::{ExplainArgs, OutputFormat};
 use crate::compiled::Compiled;
+use crate::remote::Remote;
 use crate::source::Reader;
 use request::Request;
-
-/// How long a controller has to answer.
-const TIME_LIMIT: Duration = Duration::from_secs(10);
 
 /// Explains one request on standard output.
 ///
@@ -56,10 +53,7 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn ask(controller: &Url, request: &Request, output: OutputFormat) -> anyhow::Result<String> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let answer = runtime.block_on(post(controller, request))?;
+    let answer = Remote::new(controller)?.post("/v1/explain", request)?;
     match output {
         OutputFormat::Json => {
             let explanation = answer
@@ -72,24 +66,4 @@ fn ask(controller: &Url, request: &Request, output: OutputFormat) -> anyhow::Res
             Ok(text.context("no `text` in the answer")?.to_owned())
         }
     }
-}
-
-async fn post(controller: &Url, request: &Request) -> anyhow::Result<serde_json::Value> {
-    let url = controller.join("/v1/explain")?;
-    let client = reqwest::Client::builder()
-        .timeout(TIME_LIMIT)
-        .no_proxy()
-        .build()?;
-    let response = client.post(url).json(request).send().await;
-    let response = response.with_context(|| format!("no answer from {controller}"))?;
-    let status = response.status();
-    let answer: serde_json::Value = response
-        .json()
-        .await
-        .with_context(|| format!("{controller} answered {status}, and not in JSON"))?;
-    if !status.is_success() {
-        let detail = answer.get("detail").and_then(|detail| detail.as_str());
-        bail!("{}", detail.unwrap_or("the controller refused to answer"));
-    }
-    Ok(answer)
 }

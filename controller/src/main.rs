@@ -4,12 +4,21 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use ombre_controller::args::{Args, Command};
-use ombre_controller::{explain, logging, serve, validate};
+use ombre_controller::{explain, logging, remote, serve, validate};
+use ombre_policy::release::machine::Command as Order;
 
 fn main() -> anyhow::Result<ExitCode> {
     match Args::parse().command {
         Command::Validate(args) => Ok(validate::run(&args)),
         Command::Explain(args) => explain::run(&args),
+        Command::Status(args) => remote::status(&args),
+        Command::Promote(args) => remote::order(&args, Order::Promote),
+        Command::Pause(args) => remote::order(&args, Order::Pause),
+        Command::Resume(args) => remote::order(&args, Order::Resume),
+        Command::Unlock(args) => remote::order(&args, Order::Unlock),
+        Command::Rollback(args) => remote::rollback(&args),
+        Command::SetWeight(args) => remote::set_weight(&args),
+        Command::History(args) => remote::history(&args),
         Command::Serve(args) => {
             logging::start(args.log_format);
             let runtime = tokio::runtime::Builder::new_multi_thread()

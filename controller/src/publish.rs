@@ -1,6 +1,7 @@
 //! The one place where what is in force changes: policies, decisions and revisions, one change
 //! at a time, each sealed, stored and handed out. Blocking: call it off the async threads.
 
+pub mod merge;
 mod view;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -162,9 +163,12 @@ impl Publisher {
     pub fn put_decisions(&self, decisions: Decisions) -> Result<Revision, DecisionsError> {
         let mut held = self.held();
         let now = self.view().in_force.ok_or(DecisionsError::NoPolicy)?;
-        let table = decisions
+        decisions
             .compile(&now.compiled.policy)
             .map_err(DecisionsError::Invalid)?;
+        let (table, problems) = now
+            .compiled
+            .applicable_both(&decisions, &held.saved.released);
         let before = held.saved.clone();
         let revision = next(&mut held.saved);
         held.saved.decisions_revision = revision;
@@ -184,11 +188,51 @@ impl Publisher {
                 decisions_revision: revision,
                 decisions: Arc::new(decisions),
                 table: Arc::new(table),
-                without_effect: Arc::default(),
+                without_effect: Arc::new(problems),
                 ..now
             });
         });
         Ok(revision)
+    }
+
+    /// Puts what the releases decided in force, beside the operator's decisions, and says under which
+    /// revision the filters have it. Handed out even when the state directory cannot be written: the
+    /// store has it, and says it again after a restart.
+    ///
+    /// Nothing is handed out before the first policy; then it is part of it.
+    pub fn put_released(&self, released: Decisions) -> Option<Revision> {
+        let mut held = self.held();
+        let now = self.view().in_force;
+        if held.saved.released == released {
+            return now.map(|now| now.decisions_revision);
+        }
+        held.saved.released = released;
+        let Some(now) = now else {
+            self.report_save(&mut held);
+            return None;
+        };
+        let revision = next(&mut held.saved);
+        held.saved.decisions_revision = revision;
+        let (table, problems) = now
+            .compiled
+            .applicable_both(&held.saved.decisions, &held.saved.released);
+        self.hand_out_decisions(revision, now.revision, &table);
+        self.documents.refresh(
+            Kind::Policy,
+            sealed_policy(&now.compiled, now.revision, &table),
+        );
+        let released = Arc::new(held.saved.released.clone());
+        self.change_view(|view| {
+            view.in_force = Some(InForce {
+                decisions_revision: revision,
+                released,
+                table: Arc::new(table),
+                without_effect: Arc::new(problems),
+                ..now
+            });
+        });
+        self.report_save(&mut held);
+        Some(revision)
     }
 
     /// Publishes above a revision that a filter has and that this controller does not know of,
@@ -244,7 +288,7 @@ impl Publisher {
         compiled: Arc<Compiled>,
         loaded_at: SystemTime,
     ) {
-        let (table, problems) = compiled.applicable(&saved.decisions);
+        let (table, problems) = compiled.applicable_both(&saved.decisions, &saved.released);
         for problem in &problems {
             warn!(%problem, "decision kept, without effect under this policy");
         }
@@ -259,6 +303,7 @@ impl Publisher {
                 revision,
                 decisions_revision: saved.decisions_revision,
                 decisions: Arc::new(saved.decisions.clone()),
+                released: Arc::new(saved.released.clone()),
                 table: Arc::new(table),
                 without_effect: Arc::new(problems),
                 loaded_at,

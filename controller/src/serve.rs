@@ -9,16 +9,19 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::timeout;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::app::{App, delivery, router};
 use crate::args::ServeArgs;
 use crate::clusters::Clusters;
+use crate::engine::{Engine, Handle, Parts};
+use crate::evidence::Collector;
 use crate::loader::Loader;
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
 use crate::publish::Publisher;
 use crate::state::StateDir;
+use crate::store::Store;
 
 /// Requests that are being answered have this long when the controller is told to end.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -32,6 +35,8 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let (dir, saved) = StateDir::open(&args.state_dir)?;
     let metrics = Arc::new(Metrics::default());
     let publisher = Arc::new(Publisher::new(dir, saved, Arc::clone(&metrics)));
+    let nodes = Arc::new(Nodes::default());
+    let (engine, handle) = engine(&args, &publisher, &nodes)?;
     let clusters = Clusters::new(args.envoy_admins)?;
     let listener = TcpListener::bind(args.listen)
         .await
@@ -44,7 +49,8 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let (stop, stopped) = watch::channel(false);
     let app = App {
         publisher: Arc::clone(&publisher),
-        nodes: Arc::new(Nodes::default()),
+        nodes,
+        engine: handle,
         metrics: Arc::clone(&metrics),
         patience: delivery::PATIENCE,
         loopback,
@@ -53,6 +59,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     };
     let loader = Loader::new(args.policies, publisher, metrics, clusters);
     let loading = tokio::spawn(loader.run(stopped.clone()));
+    let releasing = engine.map(|engine| tokio::spawn(engine.run(stop.subscribe())));
     info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
     let server = tokio::spawn(serve(listener, app, stopped));
     let signal = told_to_end().await?;
@@ -63,7 +70,37 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
         ended??;
     }
     loading.await?;
+    if let Some(releasing) = releasing {
+        releasing.await?;
+    }
     Ok(())
+}
+
+/// The release loop; none when what it kept cannot be read. Then everything else runs on, and what
+/// was decided last stays in force.
+fn engine(
+    args: &ServeArgs,
+    publisher: &Arc<Publisher>,
+    nodes: &Arc<Nodes>,
+) -> anyhow::Result<(Option<Engine>, Handle)> {
+    let collector = Collector::new(args.envoy_admins.clone())?;
+    let engine = Store::open(&args.state_dir)
+        .map_err(anyhow::Error::new)
+        .and_then(|store| {
+            Engine::new(Parts {
+                publisher: Arc::clone(publisher),
+                nodes: Arc::clone(nodes),
+                store: Arc::new(store),
+                collector,
+            })
+        });
+    Ok(match engine {
+        Ok((engine, handle)) => (Some(engine), handle),
+        Err(error) => {
+            error!(%error, "the release loop does not run: nothing moves until this is repaired");
+            (None, Handle::broken(error.to_string()))
+        }
+    })
 }
 
 async fn serve(

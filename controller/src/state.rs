@@ -29,6 +29,10 @@ pub struct Saved {
     pub slots: SlotTables,
     /// What the operator decided, by names.
     pub decisions: Decisions,
+    /// What the releases decided, as it was published last. The truth is in the store; this is what
+    /// holds while the store cannot be read.
+    #[serde(default)]
+    pub released: Decisions,
 }
 
 /// Which policy was published under which revision.
@@ -97,6 +101,7 @@ impl Default for Saved {
             decisions_revision: Revision::default(),
             slots: SlotTables::default(),
             decisions: Decisions::default(),
+            released: Decisions::default(),
         }
     }
 }

@@ -22,6 +22,8 @@ pub struct InForce {
     revision: Revision,
     policy_revision: Revision,
     decisions: Decisions,
+    /// What the releases decided; where both say something, see `publish::merge`.
+    released: Decisions,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     without_effect: Vec<Problem>,
 }
@@ -37,6 +39,7 @@ pub async fn get(State(app): State<App>) -> Result<Json<InForce>, ApiError> {
         revision: now.decisions_revision,
         policy_revision: now.revision,
         decisions: (*now.decisions).clone(),
+        released: (*now.released).clone(),
         without_effect: now.without_effect.to_vec(),
     }))
 }

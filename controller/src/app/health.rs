@@ -12,7 +12,7 @@ pub async fn alive() -> &'static str {
     "ok\n"
 }
 
-/// `GET /readyz`: a good policy is in force, and the state can be kept.
+/// `GET /readyz`: a good policy is in force, and what must survive can be kept.
 ///
 /// # Errors
 /// 503 with the reason.
@@ -21,6 +21,9 @@ pub async fn ready(State(app): State<App>) -> Result<&'static str, ApiError> {
     let view = app.publisher.view();
     if let Some(error) = view.state_error {
         return unready(error);
+    }
+    if let Some(error) = &app.engine.board().store_error {
+        return unready(format!("releases cannot be kept and do not move: {error}"));
     }
     match (view.in_force, view.refusal) {
         (Some(_), _) => Ok("ready\n"),

@@ -28,6 +28,7 @@ impl Fixture {
         let app = App {
             publisher: Arc::new(Publisher::new(state, saved, Arc::clone(&metrics))),
             nodes: Arc::default(),
+            engine: Handle::none(),
             metrics,
             patience,
             loopback: true,

@@ -11,7 +11,7 @@ use reqwest::{Client, Url};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{ClusterTotals, Reading};
+use super::Reading;
 
 /// Envoy has this long to answer.
 const TIME_LIMIT: Duration = Duration::from_secs(2);

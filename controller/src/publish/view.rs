@@ -20,7 +20,9 @@ pub struct InForce {
     pub decisions_revision: Revision,
     /// The operator's decisions, by names.
     pub decisions: Arc<Decisions>,
-    /// Those of them that this policy can carry out.
+    /// What the releases decided, by names.
+    pub released: Arc<Decisions>,
+    /// Those of both that this policy can carry out.
     pub table: Arc<DecisionTable>,
     /// Why the others are kept but without effect.
     pub without_effect: Arc<Vec<Problem>>,

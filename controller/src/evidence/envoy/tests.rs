@@ -1,6 +1,8 @@
 use super::*;
 use proptest::prelude::*;
 
+use crate::evidence::ClusterTotals;
+
 const NOW: Moment = Moment::from_unix_millis(1);
 
 /// As Envoy 1.40 wrote it, shortened.

@@ -1,0 +1,43 @@
+//! `GET /v1/events`: everything that happens to releases, as server-sent events while it happens.
+//! A reader that falls behind is told how much it missed; the history has it.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use futures_util::stream::{Stream, unfold};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
+
+use crate::app::App;
+use crate::engine::News;
+
+/// `GET /v1/events`.
+pub async fn stream(State(app): State<App>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let state = (app.engine.news(), app.stop.clone());
+    let events = unfold(state, async |(mut news, mut stop)| {
+        let event = next(&mut news, &mut stop).await?;
+        Some((Ok(event), (news, stop)))
+    });
+    Sse::new(events).keep_alive(KeepAlive::default())
+}
+
+async fn next(news: &mut Receiver<Arc<News>>, stop: &mut watch::Receiver<bool>) -> Option<Event> {
+    let received = tokio::select! {
+        received = news.recv() => received,
+        _ = stop.wait_for(|stop| *stop) => return None,
+    };
+    match received {
+        Ok(news) => Some(
+            Event::default()
+                .event(&news.kind)
+                .data(news.data.to_string()),
+        ),
+        Err(RecvError::Lagged(missed)) => {
+            Some(Event::default().event("missed").data(missed.to_string()))
+        }
+        Err(RecvError::Closed) => None,
+    }
+}

@@ -1,0 +1,320 @@
+//! The release loop: at every tick it collects evidence, judges it, steps each release, keeps what
+//! changed, and only then performs what follows. One task owns all releases; people's orders and the
+//! ends of drains come to it as messages. A restart goes on from what was kept.
+
+mod account;
+mod board;
+mod drain;
+mod follow;
+mod perform;
+mod service;
+mod tick;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use ombre_policy::duration::Moment;
+use ombre_policy::release::machine::{Event, Order, Refusal};
+use reqwest::Client;
+use serde::Serialize;
+use serde_json::Value;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::task::{JoinError, spawn_blocking};
+use tokio::time::{Instant, sleep_until};
+use tracing::{error, info};
+
+use crate::evidence::Collector;
+use crate::nodes::Nodes;
+use crate::publish::Publisher;
+use crate::store::{Record, Store, StoreError};
+pub use board::{Board, ServiceView};
+use drain::Applied;
+use service::Service;
+
+/// Ticks are this long when no policy says otherwise.
+const TICK: Duration = Duration::from_secs(1);
+/// Messages that wait for the loop.
+const INBOX: usize = 256;
+/// News that a slow reader of the stream may be behind.
+const NEWS: usize = 1024;
+
+/// What the API needs of the loop.
+#[derive(Clone)]
+pub struct Handle {
+    orders: mpsc::Sender<Message>,
+    board: watch::Receiver<Arc<Board>>,
+    news: broadcast::Sender<Arc<News>>,
+    store: Option<Arc<Store>>,
+}
+
+/// Something that readers of the stream hear of.
+#[derive(Clone, Debug, Serialize)]
+pub struct News {
+    /// The kind: `evidence`, or that of a history entry.
+    pub kind: String,
+    /// What it is about.
+    pub data: Value,
+}
+
+/// Why an order was not followed.
+#[derive(Debug, thiserror::Error)]
+pub enum OrderError {
+    /// There is no such release.
+    #[error("`{0}` is not a service with a `rollout` and a `degrade` block in the policy in force")]
+    NoRelease(String),
+    /// The release is not in a state for it.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// It would be lost in a restart.
+    #[error("the order cannot be kept and is not followed: {0}")]
+    Store(String),
+    /// The loop is not running.
+    #[error("the release loop is not running; /readyz says why")]
+    Stopped,
+}
+
+/// What comes to the loop between ticks.
+pub(crate) enum Message {
+    /// A person's order.
+    Order {
+        service: String,
+        order: Order,
+        reply: oneshot::Sender<Result<(), OrderError>>,
+    },
+    /// The end of a drain.
+    Drain(Applied),
+}
+
+/// The loop.
+pub struct Engine {
+    publisher: Arc<Publisher>,
+    nodes: Arc<Nodes>,
+    store: Arc<Store>,
+    collector: Collector,
+    client: Client,
+    /// Releases that the policy in force has.
+    services: BTreeMap<String, Service>,
+    /// Releases that were kept and that the policy in force does not have, or not yet.
+    dormant: BTreeMap<String, Record>,
+    followed: Option<follow::Followed>,
+    clusters: Arc<Vec<String>>,
+    inbox: mpsc::Receiver<Message>,
+    outbox: mpsc::Sender<Message>,
+    board: watch::Sender<Arc<Board>>,
+    news: broadcast::Sender<Arc<News>>,
+    store_error: Option<String>,
+}
+
+/// What the loop works with.
+pub struct Parts {
+    /// Where decisions go.
+    pub publisher: Arc<Publisher>,
+    /// Who confirms them.
+    pub nodes: Arc<Nodes>,
+    /// Where states are kept.
+    pub store: Arc<Store>,
+    /// Where evidence comes from.
+    pub collector: Collector,
+}
+
+impl Handle {
+    /// A handle to no loop, and why there is none: every order is turned away.
+    pub fn broken(error: String) -> Self {
+        Self::of_board(Board::broken(error))
+    }
+
+    /// A handle to no loop where none is needed.
+    #[cfg(test)]
+    pub(crate) fn none() -> Self {
+        Self::of_board(Board::default())
+    }
+
+    fn of_board(board: Board) -> Self {
+        let (orders, _) = mpsc::channel(1);
+        let (_, board) = watch::channel(Arc::new(board));
+        let (news, _) = broadcast::channel(1);
+        Self {
+            orders,
+            board,
+            news,
+            store: None,
+        }
+    }
+
+    /// How all releases stand now.
+    pub fn board(&self) -> Arc<Board> {
+        self.board.borrow().clone()
+    }
+
+    /// What happens from now on.
+    pub fn news(&self) -> broadcast::Receiver<Arc<News>> {
+        self.news.subscribe()
+    }
+
+    /// What was kept.
+    pub fn store(&self) -> Option<Arc<Store>> {
+        self.store.clone()
+    }
+
+    /// Gives an order and waits until it is followed and kept.
+    ///
+    /// # Errors
+    /// Why it was not followed.
+    pub async fn order(&self, service: String, order: Order) -> Result<(), OrderError> {
+        let (reply, answer) = oneshot::channel();
+        let message = Message::Order {
+            service,
+            order,
+            reply,
+        };
+        let sent = self.orders.send(message).await;
+        sent.map_err(|_| OrderError::Stopped)?;
+        answer.await.unwrap_or(Err(OrderError::Stopped))
+    }
+}
+
+impl Engine {
+    /// A loop that goes on from what was kept.
+    ///
+    /// # Errors
+    /// When what was kept cannot be read, or the HTTP client cannot be built.
+    pub fn new(parts: Parts) -> anyhow::Result<(Self, Handle)> {
+        let Parts {
+            publisher,
+            nodes,
+            store,
+            collector,
+        } = parts;
+        let kept = store.releases()?.into_iter();
+        let (outbox, inbox) = mpsc::channel(INBOX);
+        let (board, watched) = watch::channel(Arc::default());
+        let (news, _) = broadcast::channel(NEWS);
+        let engine = Self {
+            publisher,
+            nodes,
+            collector,
+            client: drain::client()?,
+            services: BTreeMap::new(),
+            dormant: kept
+                .map(|record| (record.service.clone(), record))
+                .collect(),
+            followed: None,
+            clusters: Arc::default(),
+            inbox,
+            outbox: outbox.clone(),
+            board,
+            news: news.clone(),
+            store_error: None,
+            store: Arc::clone(&store),
+        };
+        let handle = Handle {
+            orders: outbox,
+            board: watched,
+            news,
+            store: Some(store),
+        };
+        Ok((engine, handle))
+    }
+
+    /// Runs until told to stop. A drain under way is left where it is, and goes on after a restart.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let mut next = Instant::now();
+        loop {
+            tokio::select! {
+                biased;
+                () = told(&mut stop) => break,
+                Some(message) = self.inbox.recv() => self.take(message).await,
+                () = sleep_until(next) => {
+                    let period = self.tick().await;
+                    let now = Instant::now();
+                    // A tick that took too long is not made up for.
+                    next = (next + period).max(now);
+                }
+            }
+            self.show();
+        }
+        for service in self.services.values_mut() {
+            service.stop_drain().await;
+        }
+    }
+
+    async fn take(&mut self, message: Message) {
+        match message {
+            Message::Order {
+                service,
+                order,
+                reply,
+            } => {
+                info!(%service, command = ?order.command, actor = %order.actor, reason = %order.reason, "order");
+                let result = self.ordered(&service, order).await;
+                // Whoever asked may have gone away; the order stands.
+                let _ = reply.send(result);
+            }
+            Message::Drain(applied) => {
+                let event = match applied.result {
+                    Ok(applied_seq) => Event::Drained {
+                        turn: applied.turn,
+                        applied_seq,
+                    },
+                    Err(reason) => {
+                        error!(service = %applied.service, reason, "sync log cannot be applied");
+                        Event::DrainFailed { turn: applied.turn }
+                    }
+                };
+                self.step(&applied.service, event).await;
+            }
+        }
+    }
+
+    async fn ordered(&mut self, name: &str, order: Order) -> Result<(), OrderError> {
+        if !self.services.contains_key(name) {
+            return Err(OrderError::NoRelease(name.to_owned()));
+        }
+        let outcome = self.step(name, Event::Operator(order)).await;
+        match outcome {
+            perform::Outcome::Stepped(None) => Ok(()),
+            perform::Outcome::Stepped(Some(refusal)) => Err(OrderError::Refused(refusal)),
+            perform::Outcome::NotKept(error) => Err(OrderError::Store(error)),
+        }
+    }
+
+    /// Runs something that blocks on the store.
+    async fn stored<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, String> {
+        let store = Arc::clone(&self.store);
+        let done: Result<_, JoinError> = spawn_blocking(move || work(&store)).await;
+        match done {
+            Ok(result) => result.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn note_store(&mut self, error: Option<String>) {
+        if let Some(error) = &error
+            && self.store_error.is_none()
+        {
+            error!(%error, "release not kept: nothing moves until it can be");
+        }
+        if error.is_none() && self.store_error.is_some() {
+            info!("releases are kept again");
+        }
+        self.store_error = error;
+    }
+}
+
+/// Waits until `stop` becomes true, or nobody is left to say so.
+async fn told(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// The time, as releases count it.
+pub fn now() -> Moment {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let millis = since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    });
+    Moment::from_unix_millis(millis)
+}

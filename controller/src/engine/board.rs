@@ -1,0 +1,157 @@
+//! How all releases stand, for whoever asks: replaced whole after every change, read at any time.
+
+use std::sync::Arc;
+
+use ombre_policy::duration::{Millis, Moment};
+use ombre_policy::release::judge::Judgement;
+use ombre_policy::release::machine::{Phase, PhaseName, Release, WriteOwner};
+use ombre_policy::release::share::Percent;
+use serde::Serialize;
+
+use super::service::Service;
+use super::{Engine, now};
+use crate::evidence::SourceStatus;
+
+/// All releases.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Board {
+    /// By service.
+    pub services: Vec<ServiceView>,
+    /// Where the evidence comes from.
+    pub sources: Vec<SourceStatus>,
+    /// Why releases cannot be kept, and so do not move.
+    pub store_error: Option<String>,
+}
+
+/// One release.
+#[derive(Clone, Debug, Serialize)]
+pub struct ServiceView {
+    /// The service.
+    pub service: String,
+    /// The version that is being released.
+    pub candidate: String,
+    /// The version that takes over when it fails.
+    pub stable: String,
+    /// Where it stands.
+    pub phase: PhaseName,
+    /// The candidate's share of unpinned traffic.
+    pub share: Percent,
+    /// Who takes the writes of that share.
+    pub writes: WriteOwner,
+    /// What holds it, if something does.
+    pub held_by: Vec<&'static str>,
+    /// What comes next, and what it waits for.
+    pub next: String,
+    /// The proxies that have yet to confirm a freeze.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unconfirmed: Vec<String>,
+    /// The last judgement: windows, triggers' values, verdict.
+    pub judgement: Option<Judgement>,
+    /// Everything that is kept of it.
+    pub state: Release,
+}
+
+impl Board {
+    pub(super) fn broken(error: String) -> Self {
+        Self {
+            store_error: Some(error),
+            ..Self::default()
+        }
+    }
+}
+
+impl Engine {
+    /// Replaces the board.
+    pub(super) fn show(&self) {
+        let at = now();
+        let view = |(name, service): (&String, &Service)| {
+            let record = &service.record;
+            let release = &record.release;
+            let freezing = matches!(release.phase, Phase::Freezing { .. });
+            ServiceView {
+                service: name.clone(),
+                candidate: record.candidate.clone(),
+                stable: record.stable.clone(),
+                phase: release.phase.name(),
+                share: release.phase.share(),
+                writes: release.phase.owner(),
+                held_by: held_by(release, at),
+                next: next(service, at),
+                unconfirmed: if freezing {
+                    self.unconfirmed(service)
+                } else {
+                    Vec::new()
+                },
+                judgement: service.judgement.clone(),
+                state: release.clone(),
+            }
+        };
+        self.board.send_replace(Arc::new(Board {
+            services: self.services.iter().map(view).collect(),
+            sources: self.collector.status(),
+            store_error: self.store_error.clone(),
+        }));
+    }
+}
+
+fn held_by(release: &Release, now: Moment) -> Vec<&'static str> {
+    let holds = [
+        ("locked", release.locked.is_some()),
+        ("paused", release.paused.is_some()),
+        (
+            "observing",
+            release.observe_until.is_some_and(|until| now < until),
+        ),
+        ("shared fault", release.shared_fault.is_some()),
+        ("unknown evidence", release.unknown.is_some()),
+    ];
+    let held = holds.into_iter().filter(|(_, holds)| *holds);
+    held.map(|(name, _)| name).collect()
+}
+
+/// One sentence on what comes next.
+fn next(service: &Service, now: Moment) -> String {
+    let release = &service.record.release;
+    let left = |since: Moment, span: Millis| rest(now, since.after(span));
+    match &release.phase {
+        Phase::Stable { share } if *share < Percent::FULL => {
+            "keeps its share until somebody promotes it".to_owned()
+        }
+        Phase::Stable { .. } => "done".to_owned(),
+        Phase::Suspect { .. } => {
+            "fails back if a trigger fires, goes on after 30s of quiet".to_owned()
+        }
+        Phase::Freezing { fail_back } => {
+            let left = rest(now, fail_back.deadline);
+            format!("drains when every proxy refuses writes, aborted {left}")
+        }
+        Phase::Draining { fail_back, .. } => {
+            let left = rest(now, fail_back.deadline);
+            format!("fails back when the sync log is applied, aborted {left}")
+        }
+        Phase::FailedBack { until, .. } => format!("verifies {}", rest(now, *until)),
+        Phase::Verifying { since, .. } => {
+            let verify = service.terms.verify;
+            let left = left(*since, verify.hold);
+            format!(
+                "ramps with {} good verification requests, {left} at the earliest",
+                verify.requests
+            )
+        }
+        Phase::Ramping { share, since, .. } => {
+            let left = left(*since, service.terms.hold);
+            match service.terms.step_after(*share, release.target) {
+                Some(step) => format!("{step} when the evidence is clear, {left} at the earliest"),
+                None => format!("stable when the evidence is clear, {left} at the earliest"),
+            }
+        }
+        Phase::Aborted { .. } => "waits for a person: resume, rollback or set-weight".to_owned(),
+    }
+}
+
+fn rest(now: Moment, until: Moment) -> String {
+    match until.since(now) {
+        Millis::ZERO => "now".to_owned(),
+        left => format!("in {}", Millis::from_secs(left.get().div_ceil(1000))),
+    }
+}

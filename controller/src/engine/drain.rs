@@ -1,0 +1,217 @@
+//! Applies a sync log to the stable version, entry by entry in its order, up to where it was frozen.
+//! An entry counts as applied when it was answered with 2xx. What was applied twice after a crash
+//! changes nothing: each entry is its key's whole new state.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ombre_policy::release::machine::Turn;
+use reqwest::{Client, StatusCode};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use super::Message;
+use crate::store::{Pending, Store};
+
+/// One entry has this long; a drain that is stopped waits for it.
+const TIME_LIMIT: Duration = Duration::from_secs(2);
+/// Entries read, and noted as applied, at once.
+const BATCH: u32 = 256;
+/// A refusal (4xx) that stays one after so many tries is final.
+const TRIES: u32 = 3;
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// A drain under way.
+pub(super) struct Drain {
+    /// The turn it belongs to.
+    pub(super) turn: Turn,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+/// The end of a drain.
+pub(crate) struct Applied {
+    pub(super) service: String,
+    pub(super) turn: Turn,
+    /// The last entry applied, or why one cannot be.
+    pub(super) result: Result<u64, String>,
+}
+
+/// Why an entry was not applied.
+enum Failure {
+    /// It may be the next time.
+    Passing(String),
+    /// It will not be.
+    Final(String),
+    /// Told to stop.
+    Stopped,
+}
+
+struct Work {
+    service: String,
+    until: u64,
+    url: String,
+    client: Client,
+    store: Arc<Store>,
+    stopped: watch::Receiver<bool>,
+}
+
+/// The client for all drains.
+///
+/// # Errors
+/// When it cannot be built.
+pub(super) fn client() -> reqwest::Result<Client> {
+    Client::builder().timeout(TIME_LIMIT).no_proxy().build()
+}
+
+impl Drain {
+    pub(super) fn start(
+        service: &str,
+        turn: Turn,
+        until: u64,
+        url: String,
+        (client, store, outbox): (Client, Arc<Store>, mpsc::Sender<Message>),
+    ) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let mut told = stopped.clone();
+        let service = service.to_owned();
+        let work = Work {
+            service: service.clone(),
+            until,
+            url,
+            client,
+            store,
+            stopped,
+        };
+        let task = tokio::spawn(async move {
+            info!(%service, until, "draining");
+            let result = match work.run().await {
+                Ok(()) => Ok(until),
+                Err(Failure::Final(reason) | Failure::Passing(reason)) => Err(reason),
+                Err(Failure::Stopped) => return,
+            };
+            let applied = Applied {
+                service,
+                turn,
+                result,
+            };
+            // Whoever stops a drain waits for its end and reads no messages meanwhile.
+            tokio::select! {
+                _ = outbox.send(Message::Drain(applied)) => {}
+                _ = told.wait_for(|stop| *stop) => {}
+            }
+        });
+        Self { turn, stop, task }
+    }
+
+    /// Stops, and waits until no entry is in flight.
+    pub(super) async fn stop(self) {
+        self.stop.send_replace(true);
+        if let Err(error) = self.task.await {
+            warn!(%error, "a drain ended unexpectedly");
+        }
+    }
+}
+
+impl Work {
+    async fn run(&self) -> Result<(), Failure> {
+        let mut applied = self
+            .stored(|store, service| store.backlog(service).map(|backlog| backlog.applied))
+            .await?;
+        while applied < self.until {
+            let (after, until) = (applied, self.until);
+            let batch = self
+                .stored(move |store, service| store.pending(service, after, until, BATCH))
+                .await?;
+            // Entries that were replaced since the freeze have moved behind its end.
+            let whole = batch.last().map_or(until, |last| last.seq);
+            let mut failure = None;
+            for entry in &batch {
+                if let Err(why) = self.insist(entry).await {
+                    failure = Some(why);
+                    break;
+                }
+                applied = entry.seq;
+            }
+            if failure.is_none() {
+                applied = whole;
+            }
+            let reached = applied;
+            self.stored(move |store, service| store.applied(service, reached))
+                .await?;
+            if let Some(failure) = failure {
+                return Err(failure);
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies one entry, again and again while there is hope.
+    async fn insist(&self, entry: &Pending) -> Result<(), Failure> {
+        let mut stopped = self.stopped.clone();
+        let mut pause = FIRST_PAUSE;
+        let mut refused = 0;
+        loop {
+            if *stopped.borrow() {
+                return Err(Failure::Stopped);
+            }
+            match self.apply(entry).await {
+                Ok(()) => return Ok(()),
+                Err(Failure::Final(reason)) => {
+                    refused += 1;
+                    if refused >= TRIES {
+                        return Err(Failure::Final(reason));
+                    }
+                }
+                Err(Failure::Passing(reason)) => {
+                    warn!(service = %self.service, seq = entry.seq, reason, "sync log waits");
+                }
+                Err(Failure::Stopped) => return Err(Failure::Stopped),
+            }
+            tokio::select! {
+                () = sleep(pause) => {}
+                _ = stopped.wait_for(|stopped| *stopped) => {}
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn apply(&self, entry: &Pending) -> Result<(), Failure> {
+        let key = format!("{}-{}", self.service, entry.seq);
+        let request = self.client.post(&self.url).header("idempotency-key", key);
+        let answer = match request.json(&entry.change).send().await {
+            Ok(answer) => answer,
+            Err(error) => return Err(Failure::Passing(error.to_string())),
+        };
+        let status = answer.status();
+        // Read to its end, so that the connection can be used again.
+        let _ = answer.bytes().await;
+        let reason = format!(
+            "entry {} of key `{}`: {} answered {status}",
+            entry.seq, entry.change.pk, self.url
+        );
+        match status {
+            status if status.is_success() => Ok(()),
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {
+                Err(Failure::Passing(reason))
+            }
+            status if status.is_client_error() => Err(Failure::Final(reason)),
+            _ => Err(Failure::Passing(reason)),
+        }
+    }
+
+    async fn stored<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store, &str) -> Result<T, crate::store::StoreError> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let (store, service) = (Arc::clone(&self.store), self.service.clone());
+        match spawn_blocking(move || work(&store, &service)).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(Failure::Passing(error.to_string())),
+            Err(error) => Err(Failure::Passing(error.to_string())),
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Follows the policy in force: new releases begin, those that are kept go on, a changed weight is an
+//! order, a changed candidate is a new release.
+
+use std::sync::Arc;
+
+use ombre_policy::release::machine::{Command, Event, Order, Phase, Release, Terms};
+use ombre_policy::release::settings::Settings;
+use ombre_policy::release::share::Percent;
+use serde_json::json;
+use tracing::{info, warn};
+
+use super::service::Service;
+use super::{Engine, now, perform};
+use crate::compiled::Compiled;
+use crate::store::{Kind, NewEntry, Record};
+
+/// The policy that the releases follow.
+pub(super) struct Followed {
+    compiled: Arc<Compiled>,
+    /// Whether something has to be tried again: it could not be kept, or a fail-back came between.
+    again: bool,
+}
+
+/// What a policy says of one release.
+struct Wanted {
+    service: String,
+    candidate: String,
+    stable: String,
+    clusters: (String, String),
+    weight: f64,
+    settings: Settings,
+    terms: Terms,
+}
+
+impl Engine {
+    pub(super) async fn follow(&mut self) {
+        let Some(in_force) = self.publisher.view().in_force else {
+            return;
+        };
+        let compiled = in_force.compiled;
+        if let Some(followed) = &self.followed
+            && Arc::ptr_eq(&followed.compiled, &compiled)
+            && !followed.again
+        {
+            return;
+        }
+        let wanted: Vec<Wanted> = compiled.policy.releases().map(Wanted::of).collect();
+        let gone: Vec<String> = self
+            .services
+            .keys()
+            .filter(|name| !wanted.iter().any(|wanted| wanted.service == **name))
+            .cloned()
+            .collect();
+        for name in gone {
+            if let Some(mut service) = self.services.remove(&name) {
+                info!(service = %name, "no longer released automatically");
+                service.stop_drain().await;
+                self.dormant.insert(name, service.record);
+            }
+        }
+        let mut done = true;
+        for wanted in wanted {
+            done &= self.take_up(wanted).await;
+        }
+        let mut clusters: Vec<String> = self
+            .services
+            .values()
+            .flat_map(|service| [&service.candidate_cluster, &service.stable_cluster])
+            .cloned()
+            .collect();
+        clusters.sort();
+        clusters.dedup();
+        self.clusters = Arc::new(clusters);
+        self.followed = Some(Followed {
+            compiled,
+            again: !done,
+        });
+        self.publish().await;
+    }
+
+    /// Whether the release now follows what is wanted of it.
+    async fn take_up(&mut self, wanted: Wanted) -> bool {
+        let name = wanted.service.clone();
+        let known = match self.services.get(&name) {
+            Some(service) => Some(&service.record),
+            None => self.dormant.get(&name),
+        };
+        let same = |record: &Record| {
+            (&record.candidate, &record.stable) == (&wanted.candidate, &wanted.stable)
+        };
+        match known {
+            Some(record) if same(record) => self.go_on(wanted).await,
+            // INVARIANT: a freeze ends by itself, in time; until then its versions stay.
+            Some(record) if self.services.contains_key(&name) && failing_back(&record.release) => {
+                warn!(service = %name, "the new candidate waits for the end of the fail-back");
+                false
+            }
+            _ => self.begin(wanted).await,
+        }
+    }
+
+    async fn begin(&mut self, wanted: Wanted) -> bool {
+        let at = now();
+        let record = Record {
+            service: wanted.service.clone(),
+            candidate: wanted.candidate.clone(),
+            stable: wanted.stable.clone(),
+            weight: wanted.weight,
+            awaited: Vec::new(),
+            release: Release::begin(whole(wanted.weight), Percent::FULL, at),
+        };
+        let entry = NewEntry {
+            at,
+            kind: Kind::Begun,
+            order: None,
+            detail: json!({ "candidate": record.candidate, "stable": record.stable, "state": record.release }),
+        };
+        if !self.keep(&record, vec![entry]).await {
+            return false;
+        }
+        info!(service = %record.service, candidate = %record.candidate, "release begins");
+        let Wanted {
+            service,
+            clusters,
+            settings,
+            terms,
+            ..
+        } = wanted;
+        self.dormant.remove(&service);
+        let begun = Service::new(record, clusters, settings, terms);
+        self.services.insert(service, begun);
+        true
+    }
+
+    async fn go_on(&mut self, wanted: Wanted) -> bool {
+        let Wanted {
+            service: name,
+            clusters,
+            weight,
+            settings,
+            terms,
+            ..
+        } = wanted;
+        if let Some(record) = self.dormant.remove(&name) {
+            info!(service = %name, phase = %record.release.phase.name(), "release resumes");
+            let service = Service::new(record, clusters, settings, terms);
+            self.services.insert(name.clone(), service);
+            self.step(&name, Event::Restarted).await;
+        } else if let Some(service) = self.services.get_mut(&name) {
+            service.adopt(clusters, settings, terms);
+        }
+        let Some(service) = self.services.get_mut(&name) else {
+            return true;
+        };
+        if service.record.weight == weight {
+            return true;
+        }
+        if failing_back(&service.record.release) {
+            return false;
+        }
+        let before = std::mem::replace(&mut service.record.weight, weight);
+        let order = Order {
+            command: Command::SetWeight(whole(weight)),
+            actor: "policy".to_owned(),
+            reason: format!("`rollout.weight` was changed from {before} to {weight}"),
+        };
+        match self.step(&name, Event::Operator(order)).await {
+            perform::Outcome::Stepped(None) => true,
+            perform::Outcome::Stepped(Some(refusal)) => {
+                warn!(service = %name, weight, %refusal, "the policy's weight is not followed");
+                true
+            }
+            perform::Outcome::NotKept(_) => {
+                if let Some(service) = self.services.get_mut(&name) {
+                    service.record.weight = before;
+                }
+                false
+            }
+        }
+    }
+
+    /// Keeps a release and tells what happened; whether it could be kept.
+    pub(super) async fn keep(&mut self, record: &Record, news: Vec<NewEntry>) -> bool {
+        let kept = record.clone();
+        match self.stored(move |store| store.save(&kept, &news)).await {
+            Ok(entries) => {
+                self.note_store(None);
+                self.tell(entries);
+                true
+            }
+            Err(error) => {
+                self.note_store(Some(error));
+                false
+            }
+        }
+    }
+}
+
+impl Wanted {
+    fn of(release: ombre_policy::policy::Release<'_>) -> Self {
+        Self {
+            service: release.service.to_owned(),
+            candidate: release.candidate.version.to_owned(),
+            stable: release.stable.version.to_owned(),
+            clusters: (
+                release.candidate.cluster.to_owned(),
+                release.stable.cluster.to_owned(),
+            ),
+            weight: release.weight,
+            settings: release.settings.clone(),
+            terms: release.terms,
+        }
+    }
+}
+
+const fn failing_back(release: &Release) -> bool {
+    matches!(
+        release.phase,
+        Phase::Freezing { .. } | Phase::Draining { .. }
+    )
+}
+
+/// A policy's weight in whole percent, rounded up: some traffic is not none.
+pub(super) fn whole(weight: f64) -> Percent {
+    let percent = weight.ceil().clamp(0.0, 100.0) as u8;
+    Percent::new(percent).unwrap_or(Percent::FULL)
+}

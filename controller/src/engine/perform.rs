@@ -1,0 +1,219 @@
+//! Steps one release: keeps what changed, then performs what follows, in the machine's order.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use ombre_policy::decisions::{Decisions, Frozen, ServiceDecisions};
+use ombre_policy::document::Revision;
+use ombre_policy::release::machine::{
+    Action, Context, Event, Jitter, Phase, PhaseName, Refusal, Release, step,
+};
+use tokio::task::spawn_blocking;
+use tracing::{error, info, warn};
+
+use super::drain::Drain;
+use super::follow::whole;
+use super::service::Service;
+use super::{Engine, News, account, now};
+use crate::nodes::Node;
+use crate::store::Entry;
+
+/// A proxy that has not polled for this long is gone: twice as long as a poll takes.
+const GONE: Duration = Duration::from_secs(60);
+
+/// What became of a step.
+pub(super) enum Outcome {
+    /// It was done; an order may have been refused.
+    Stepped(Option<Refusal>),
+    /// It could not be kept, and was not done.
+    NotKept(String),
+}
+
+impl Engine {
+    /// INVARIANT: a state is kept before anything follows from it, with one exception: an abort gives
+    /// writes back to the version that owns them, and a full disk must not refuse them for ever.
+    pub(super) async fn step(&mut self, name: &str, event: Event) -> Outcome {
+        let live = self.live_nodes();
+        let Some(service) = self.services.get_mut(name) else {
+            return Outcome::Stepped(None);
+        };
+        let at = now();
+        let context = Context {
+            terms: &service.terms,
+            now: at,
+            jitter: chance(),
+        };
+        let before = &service.record.release;
+        let (after, actions) = step(before, &event, &context);
+        let entries = account::entries(service, &event, &after, &actions, at);
+        if after != *before || service.unkept || !entries.is_empty() {
+            let mut record = service.record.clone();
+            if !freezing(&after) {
+                record.awaited.clear();
+            } else if !freezing(before) {
+                record.awaited = live.into_iter().map(|node| node.name).collect();
+            }
+            record.release = after;
+            let aborts = record.release.phase.name() == PhaseName::Aborted;
+            let kept = self.keep(&record, entries).await;
+            if !kept && !aborts {
+                return Outcome::NotKept(self.store_error.clone().unwrap_or_default());
+            }
+            if let Some(service) = self.services.get_mut(name) {
+                service.record = record;
+                service.unkept = !kept;
+            }
+        }
+        let mut refusal = None;
+        for action in actions {
+            refusal = refusal.or(match action {
+                Action::Refuse(refusal) => Some(refusal),
+                _ => None,
+            });
+            self.perform(name, action).await;
+        }
+        Outcome::Stepped(refusal)
+    }
+
+    async fn perform(&mut self, name: &str, action: Action) {
+        match action {
+            Action::Publish(_) => {
+                let revision = self.publish().await;
+                if let Some(service) = self.services.get_mut(name) {
+                    service.published = revision;
+                }
+            }
+            Action::Alert(alert) => {
+                let alert = format!("{alert:?}");
+                warn!(service = %name, alert, "somebody should look at this release");
+            }
+            Action::Notify(transition) => {
+                let (from, to) = (transition.from, transition.to);
+                let (from_share, share) = (transition.from_share, transition.to_share);
+                info!(service = %name, %from, %to, %from_share, %share, "release moved");
+            }
+            Action::Refuse(_) => {}
+            Action::StopDrain { .. } => {
+                if let Some(service) = self.services.get_mut(name) {
+                    service.stop_drain().await;
+                }
+            }
+            Action::StartDrain { turn, freeze_seq } => {
+                let (client, store) = (self.client.clone(), Arc::clone(&self.store));
+                let outbox = self.outbox.clone();
+                let Some(service) = self.services.get_mut(name) else {
+                    return;
+                };
+                if service
+                    .drain
+                    .as_ref()
+                    .is_some_and(|drain| drain.turn == turn)
+                {
+                    return;
+                }
+                service.stop_drain().await;
+                if let Some(log) = &service.settings.sync_log {
+                    let url = log.apply_url.clone();
+                    let start = Drain::start(name, turn, freeze_seq, url, (client, store, outbox));
+                    service.drain = Some(start);
+                }
+            }
+            Action::ForgetEvidence => {
+                if let Some(service) = self.services.get_mut(name) {
+                    service.judge.forget();
+                    service.judgement = None;
+                }
+            }
+        }
+    }
+
+    /// Puts what all releases decide in force; under which revision the filters have it.
+    pub(super) async fn publish(&mut self) -> Option<Revision> {
+        let services = self.services.iter();
+        let decided =
+            services.filter_map(|(name, service)| Some((name.clone(), decided(service)?)));
+        let decisions = Decisions {
+            services: decided.collect(),
+        };
+        let publisher = Arc::clone(&self.publisher);
+        match spawn_blocking(move || publisher.put_released(decisions)).await {
+            Ok(revision) => revision,
+            Err(error) => {
+                error!(%error, "publishing failed unexpectedly");
+                None
+            }
+        }
+    }
+
+    /// The proxies that have yet to confirm a freeze; a freeze that nobody heard of is no freeze.
+    pub(super) fn unconfirmed(&self, service: &Service) -> Vec<String> {
+        let nodes = self.nodes.list();
+        let has_it = |node: &&Node| {
+            let applied = node.applied.decisions;
+            service.published.is_some() && applied >= service.published
+        };
+        let confirmed: Vec<&str> = nodes
+            .iter()
+            .filter(has_it)
+            .map(|n| n.name.as_str())
+            .collect();
+        let mut open: Vec<String> = self.live_nodes().into_iter().map(|n| n.name).collect();
+        open.extend(service.record.awaited.iter().cloned());
+        open.sort();
+        open.dedup();
+        if open.is_empty() {
+            return vec!["no proxy has polled yet".to_owned()];
+        }
+        open.retain(|name| !confirmed.contains(&name.as_str()));
+        open
+    }
+
+    fn live_nodes(&self) -> Vec<Node> {
+        let mut nodes = self.nodes.list();
+        let now = SystemTime::now();
+        nodes.retain(|node| now.duration_since(node.last_seen).unwrap_or_default() < GONE);
+        nodes
+    }
+
+    /// Tells those who listen to the stream.
+    pub(super) fn tell(&self, entries: Vec<Entry>) {
+        for entry in entries {
+            let kind = entry.kind.clone();
+            if let Ok(data) = serde_json::to_value(&entry) {
+                // Nobody has to listen.
+                let _ = self.news.send(Arc::new(News { kind, data }));
+            }
+        }
+    }
+}
+
+fn freezing(release: &Release) -> bool {
+    matches!(release.phase, Phase::Freezing { .. })
+}
+
+/// What the filters are told of one release, by names; nothing where the policy says the same.
+fn decided(service: &Service) -> Option<ServiceDecisions> {
+    let record = &service.record;
+    let decision = record.release.decision();
+    let mut decided = ServiceDecisions::default();
+    if decision.share != whole(record.weight) {
+        decided.weight = Some(f64::from(decision.share.get()));
+    }
+    if decision.degraded {
+        let (candidate, stable) = (record.candidate.clone(), record.stable.clone());
+        decided.degraded.insert(candidate, stable);
+    }
+    if decision.frozen {
+        let seconds = service.terms.drain_timeout.get().div_ceil(1000);
+        let retry_after = u32::try_from(seconds.clamp(1, 3600)).unwrap_or(3600);
+        let frozen = Frozen { retry_after };
+        decided.frozen.insert(record.candidate.clone(), frozen);
+    }
+    (decided != ServiceDecisions::default()).then_some(decided)
+}
+
+fn chance() -> Jitter {
+    let random = RandomState::new().hash_one(0_u8) % 1000;
+    Jitter::new(random as f64 / 1000.0)
+}

@@ -1,0 +1,101 @@
+//! One release in the loop: what is kept of it, and what a restart begins anew.
+
+use ombre_policy::document::Revision;
+use ombre_policy::duration::Moment;
+use ombre_policy::release::evidence::Sample;
+use ombre_policy::release::judge::{Judge, Judgement};
+use ombre_policy::release::machine::Terms;
+use ombre_policy::release::settings::Settings;
+
+use super::drain::Drain;
+use crate::evidence::Reading;
+use crate::evidence::ledger::Ledger;
+use crate::store::Record;
+
+/// One release.
+pub(super) struct Service {
+    /// What is kept.
+    pub(super) record: Record,
+    /// What serves its candidate.
+    pub(super) candidate_cluster: String,
+    /// What serves its stable version.
+    pub(super) stable_cluster: String,
+    /// The numbers it is judged by.
+    pub(super) settings: Settings,
+    /// The terms it is moved by.
+    pub(super) terms: Terms,
+    /// Its windows.
+    pub(super) judge: Judge,
+    candidate: Ledger,
+    stable: Ledger,
+    /// When it is looked at next.
+    pub(super) due: Moment,
+    /// The last whole judgement.
+    pub(super) judgement: Option<Judgement>,
+    /// The revision under which the filters were told of it last.
+    pub(super) published: Option<Revision>,
+    /// Whether what is done could not be kept.
+    pub(super) unkept: bool,
+    /// The drain under way.
+    pub(super) drain: Option<Drain>,
+}
+
+/// Both versions' samples of one tick.
+pub(super) struct Tick {
+    pub(super) candidate: Sample,
+    pub(super) stable: Sample,
+}
+
+impl Service {
+    pub(super) fn new(
+        record: Record,
+        (candidate_cluster, stable_cluster): (String, String),
+        settings: Settings,
+        terms: Terms,
+    ) -> Self {
+        Self {
+            record,
+            candidate_cluster,
+            stable_cluster,
+            judge: Judge::new(settings.clone()),
+            settings,
+            terms,
+            candidate: Ledger::default(),
+            stable: Ledger::default(),
+            due: Moment::from_unix_millis(0),
+            judgement: None,
+            published: None,
+            unkept: false,
+            drain: None,
+        }
+    }
+
+    /// Takes over what a new policy says. Evidence is begun anew when it is judged otherwise now.
+    pub(super) fn adopt(&mut self, clusters: (String, String), settings: Settings, terms: Terms) {
+        let before = (&self.candidate_cluster, &self.stable_cluster);
+        if settings != self.settings || before != (&clusters.0, &clusters.1) {
+            self.judge = Judge::new(settings.clone());
+            (self.candidate, self.stable) = Default::default();
+        }
+        (self.candidate_cluster, self.stable_cluster) = clusters;
+        (self.settings, self.terms) = (settings, terms);
+    }
+
+    /// What happened to both versions since the last tick.
+    pub(super) fn samples(&mut self, readings: &[Option<Reading>]) -> Tick {
+        let settings = &self.settings;
+        Tick {
+            candidate: self
+                .candidate
+                .tick(&self.candidate_cluster, readings, settings),
+            stable: self.stable.tick(&self.stable_cluster, readings, settings),
+        }
+    }
+
+    /// Stops a drain and waits until no entry is in flight.
+    pub(super) async fn stop_drain(&mut self) {
+        if let Some(drain) = self.drain.take() {
+            drain.stop().await;
+        }
+    }
+}

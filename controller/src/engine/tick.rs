@@ -1,0 +1,133 @@
+//! One tick: evidence in, every release stepped, writes frozen once every proxy says so.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ombre_policy::duration::Moment;
+use ombre_policy::release::fleet::{Standing, admit};
+use ombre_policy::release::judge::{Judgement, Verdict};
+use ombre_policy::release::machine::{Event, Permit, Phase};
+use serde_json::json;
+
+use super::{Engine, News, TICK, now};
+use crate::evidence::Reading;
+
+/// A tick waits at most this long for evidence; what comes later belongs to the next.
+const PATIENCE: Duration = Duration::from_millis(400);
+/// Ticks begin this much too early now and then.
+const SLACK: u64 = 50;
+
+impl Engine {
+    /// Does one tick and says how long the next one is away from its beginning.
+    pub(super) async fn tick(&mut self) -> Duration {
+        self.follow().await;
+        let period = self.period();
+        if self.services.is_empty() {
+            return period;
+        }
+        let started = now();
+        let readings = self
+            .collector
+            .collect(
+                &Arc::clone(&self.clusters),
+                started,
+                PATIENCE.min(period / 2),
+            )
+            .await;
+        let judged = self.judge(&readings, now());
+        let permits = self.permits(&judged, now());
+        let names: Vec<String> = self.services.keys().cloned().collect();
+        for ((name, judgement), permit) in names.into_iter().zip(judged).zip(permits) {
+            let event = judgement.map_or(Event::Clock, |judgement| Event::Judged {
+                verdict: judgement.verdict,
+                permit,
+            });
+            self.step(&name, event).await;
+        }
+        self.confirm_freezes().await;
+        self.publish().await;
+        period
+    }
+
+    fn period(&self) -> Duration {
+        let intervals = self.services.values();
+        let shortest = intervals
+            .map(|service| service.settings.evidence.interval.get())
+            .min();
+        shortest.map_or(TICK, |shortest| Duration::from_millis(shortest.max(10)))
+    }
+
+    /// Judges each release that is due; none where there is nothing new to say.
+    fn judge(&mut self, readings: &[Option<Reading>], now: Moment) -> Vec<Option<Judgement>> {
+        let mut judged = Vec::with_capacity(self.services.len());
+        for (name, service) in &mut self.services {
+            if now.unix_millis() + SLACK < service.due.unix_millis() {
+                judged.push(None);
+                continue;
+            }
+            service.due = now.after(service.settings.evidence.interval);
+            let tick = service.samples(readings);
+            if self.news.receiver_count() > 0 {
+                let (candidate, stable) = (&tick.candidate, &tick.stable);
+                let data =
+                    json!({ "at": now, "service": name, "candidate": candidate, "stable": stable });
+                let _ = self.news.send(Arc::new(News {
+                    kind: "evidence".to_owned(),
+                    data,
+                }));
+            }
+            let trial = service.record.release.trial(now, &service.terms);
+            let judgement = service
+                .judge
+                .observe(now, tick.candidate, tick.stable, trial);
+            if let Some(judgement) = &judgement {
+                // Between two judging ticks only an outage is looked for, which says less.
+                let whole = judgement.breach.is_some() || judgement.fired.is_some();
+                if whole || matches!(judgement.verdict, Verdict::Unknown(_)) {
+                    service.judgement = Some(judgement.clone());
+                }
+            }
+            judged.push(judgement);
+        }
+        judged
+    }
+
+    fn permits(&self, judged: &[Option<Judgement>], now: Moment) -> Vec<Permit> {
+        let standings = self.services.values().zip(judged);
+        let standings: Vec<Standing> = standings
+            .map(|(service, judgement)| {
+                let fired = matches!(
+                    judgement.as_ref().map(|judgement| judgement.verdict),
+                    Some(Verdict::Fired(_))
+                );
+                let severity = judgement.as_ref().map_or(0.0, Judgement::severity);
+                let most = service.settings.guards.max_concurrent;
+                Standing::of(&service.record.release, fired, severity, most, now)
+            })
+            .collect();
+        admit(&standings, now)
+    }
+
+    /// Reads the sync log's end for each release whose freeze every proxy has confirmed.
+    async fn confirm_freezes(&mut self) {
+        let freezing: Vec<String> = self
+            .services
+            .iter()
+            .filter(|(_, service)| matches!(service.record.release.phase, Phase::Freezing { .. }))
+            .filter(|(_, service)| self.unconfirmed(service).is_empty())
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in freezing {
+            let service = name.clone();
+            match self.stored(move |store| store.log_top(&service)).await {
+                Ok(freeze_seq) => {
+                    let Some(turn) = self.services.get(&name).map(|s| s.record.release.turn) else {
+                        continue;
+                    };
+                    self.step(&name, Event::Frozen { turn, freeze_seq }).await;
+                }
+                Err(error) => self.note_store(Some(error)),
+            }
+        }
+    }
+}

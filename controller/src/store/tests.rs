@@ -1,0 +1,151 @@
+use super::*;
+use std::fs;
+
+use ombre_policy::duration::Moment;
+use ombre_policy::release::machine::Release;
+use ombre_policy::release::share::Percent;
+use serde_json::{Value, json};
+
+const NOW: Moment = Moment::from_unix_millis(5);
+
+fn record(weight: f64) -> Record {
+    Record {
+        service: "shop".to_owned(),
+        candidate: "v2".to_owned(),
+        stable: "v1".to_owned(),
+        weight,
+        awaited: vec!["envoy-1".to_owned()],
+        release: Release::begin(Percent::new(10).unwrap(), Percent::FULL, NOW),
+    }
+}
+
+fn entry(kind: Kind) -> NewEntry {
+    NewEntry {
+        at: NOW,
+        kind,
+        order: Some(("ann".to_owned(), "because".to_owned())),
+        detail: json!({ "a": 1 }),
+    }
+}
+
+fn change(pk: &str, ts: u64, payload: Value) -> Change {
+    Change {
+        src_ver: "v2".to_owned(),
+        dst_ver: "v1".to_owned(),
+        pk: pk.to_owned(),
+        payload,
+        ts,
+    }
+}
+
+#[test]
+fn what_is_kept_is_found_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    store.save(&record(1.0), &[entry(Kind::Begun)]).unwrap();
+    let later = [entry(Kind::Transition), entry(Kind::Alert)];
+    let kept = store.save(&record(2.5), &later).unwrap();
+    assert_eq!(
+        kept.iter().map(|entry| entry.id).collect::<Vec<_>>(),
+        [2, 3]
+    );
+    drop(store);
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!(store.releases().unwrap(), [record(2.5)]);
+    let query = |service: &str, before| Query {
+        service: Some(service.to_owned()),
+        before,
+        limit: 2,
+    };
+    let kinds = |query| {
+        let entries = store.history(&query).unwrap();
+        entries
+            .into_iter()
+            .map(|entry| entry.kind)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(kinds(query("shop", None)), ["alert", "transition"]);
+    assert_eq!(kinds(query("shop", Some(2))), ["begun"]);
+    assert!(kinds(query("other", None)).is_empty());
+    let newest = store.history(&query("shop", None)).unwrap().remove(0);
+    assert_eq!(newest.actor.as_deref(), Some("ann"));
+    assert_eq!(newest.detail, json!({ "a": 1 }));
+}
+
+#[test]
+fn the_newest_change_of_a_key_wins_in_whatever_order_it_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let batch = [
+        change("a", 2, json!("a2")),
+        change("b", 1, json!("b1")),
+        change("a", 1, json!("a1")),
+        change("a", 2, json!("a2")),
+    ];
+    assert_eq!(store.log("shop", &batch, NOW).unwrap(), 2);
+    assert_eq!(store.log("shop", &batch, NOW).unwrap(), 0, "once more");
+    store.applied("shop", 1).unwrap();
+    assert_eq!(
+        store
+            .log("shop", &[change("a", 3, json!("a3"))], NOW)
+            .unwrap(),
+        1
+    );
+    assert_eq!(
+        store
+            .log("other", &[change("a", 9, json!(0))], NOW)
+            .unwrap(),
+        1
+    );
+    let top = store.log_top("shop").unwrap();
+    let pending = store.pending("shop", 1, top, 10).unwrap();
+    let payloads: Vec<Value> = pending.into_iter().map(|p| p.change.payload).collect();
+    assert_eq!(payloads, [json!("b1"), json!("a3")]);
+    let backlog = store.backlog("shop").unwrap();
+    assert_eq!((backlog.top, backlog.applied, backlog.waiting), (3, 1, 2));
+    store.applied("shop", 3).unwrap();
+    store.applied("shop", 2).unwrap();
+    assert_eq!(store.backlog("shop").unwrap().waiting, 0, "never back");
+    assert_eq!(store.backlog("nobody").unwrap(), Backlog::default());
+}
+
+#[test]
+fn what_cannot_be_understood_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(FILE);
+    let text = "not a database".repeat(99);
+    fs::write(&path, &text).unwrap();
+    let error = Store::open(dir.path()).unwrap_err();
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), text);
+
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    store.db().pragma_update(None, "user_version", 99).unwrap();
+    drop(store);
+    let error = Store::open(dir.path()).unwrap_err();
+    assert!(
+        matches!(error, StoreError::Later { found: 99, .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    store.save(&record(1.0), &[]).unwrap();
+    let pages: i64 = store
+        .db()
+        .query_row("PRAGMA page_count", [], |row| row.get(0))
+        .unwrap();
+    store
+        .db()
+        .pragma_update(None, "max_page_count", pages)
+        .unwrap();
+    let mut large = entry(Kind::Alert);
+    large.detail = json!("x".repeat(100_000));
+    let error = store.save(&record(2.0), &[large]).unwrap_err();
+    assert!(matches!(error, StoreError::Database { .. }), "{error}");
+    assert_eq!(store.releases().unwrap(), [record(1.0)]);
+}
