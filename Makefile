@@ -2,10 +2,10 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench build wasm envoy clean
+.PHONY: help run test check bench bench-quick build wasm envoy clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## build everything and start the demo: two versions, the controller and Envoy (FUNC_E=1: Envoy by func-e)
 	@echo '[1/5] tools'
@@ -25,13 +25,11 @@ test: ## run every test: unit, property, wasm in Node, HTTP, real Envoy
 check: ## formatting, lints for host and wasm, docs, licences, stray files
 	@.ci/check
 
-bench: ## build for speed and run the benchmarks
-	@echo '[1/3] building the filter (wasm)'
-	@filter/build-wasm
-	@echo '[2/3] building the controller'
-	@cargo build --locked --release -p ombre-controller --bin ombre
-	@echo '[3/3] measuring'
-	@OMBRE_BIN=$(CURDIR)/target/release/ombre OMBRE_WASM=$(CURDIR)/target/ombre.wasm ENVOY_PATH="$$(envoy/find-envoy)" cargo run --locked --release -p ombre-bench
+bench: ## measure everything with a real Envoy, at most 15 minutes: bench/results/
+	@bench/run
+
+bench-quick: ## the same in 3 minutes, with wider intervals
+	@bench/run --quick
 
 build: wasm ## build the filter and the programs for production
 	@cargo build --locked --release -p ombre-controller --bin ombre

@@ -26,14 +26,3 @@ pub(crate) fn of(pid: u32) -> Result<Duration> {
     }
     Ok(Duration::from_nanos(sum))
 }
-
-/// Resident memory of the process in bytes.
-///
-/// # Errors
-/// When the process is gone.
-pub(crate) fn resident(pid: u32) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kibibytes = line.and_then(|line| line.split_whitespace().next());
-    Ok(kibibytes.context("no VmRSS")?.parse::<u64>()? * 1024)
-}

@@ -117,6 +117,14 @@ fn paired(of: &Measured<'_>, to: &Measured<'_>, compare: impl Fn(f64, f64) -> f6
     Estimate::of(&compared)
 }
 
+/// The comparisons that are printed: the fixed ones, and other builds with this one.
+fn compared<'m>(measured: &'m [Measured<'_>]) -> Vec<(&'m str, &'m str)> {
+    let names = measured.iter().map(|row| row.case.name.as_str());
+    let builds = names.filter(|name| name.starts_with(cases::BUILD));
+    let builds = builds.map(|build| (build, cases::DEMO));
+    cases::COMPARED.into_iter().chain(builds).collect()
+}
+
 fn find<'m, 'a>(measured: &'m [Measured<'a>], name: &str) -> Option<&'m Measured<'a>> {
     measured.iter().find(|row| row.case.name == name)
 }
@@ -140,7 +148,7 @@ fn table(measured: &[Measured<'_>], answers: Answers, before: &str, after: &str)
         ));
     }
     text.push_str("\n| compared, round by round | ratio | difference, µs |\n| --- | --- | --- |\n");
-    for (of, to) in cases::COMPARED {
+    for (of, to) in compared(measured) {
         if let (Some(of_row), Some(to_row)) = (find(measured, of), find(measured, to)) {
             let ratio = paired(of_row, to_row, |of, to| of / to);
             let difference = paired(of_row, to_row, |of, to| of - to);
@@ -167,8 +175,8 @@ fn json_of(measured: &[Measured<'_>], before: &str, after: &str) -> Value {
         .iter()
         .map(|row| json!({ "name": row.case.name, "cost_us": Estimate::of(&row.rounds), "rounds_us": row.rounds }))
         .collect();
-    let compared: Vec<Value> = cases::COMPARED
-        .iter()
+    let compared: Vec<Value> = compared(measured)
+        .into_iter()
         .filter_map(|(of, to)| {
             let (of_row, to_row) = (find(measured, of)?, find(measured, to)?);
             Some(json!({

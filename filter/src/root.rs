@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use ombre_policy::switches::Switches;
 use proxy_wasm::hostcalls;
-use proxy_wasm::traits::{Context, HttpContext, RootContext};
-use proxy_wasm::types::{Action, BufferType, ContextType, MapType};
+use proxy_wasm::traits::{Context, RootContext};
+use proxy_wasm::types::{BufferType, MapType};
 
 use crate::config::{ConfigError, PollerConfig, WorkerConfig};
 use crate::host::wasm::Envoy;
@@ -20,6 +20,9 @@ const POLLER: &[u8] = b"poller";
 thread_local! {
     /// Whether this VM holds the poller: then it is the main thread's, and its workers serve nobody.
     static POLLER_HERE: Cell<bool> = const { Cell::new(false) };
+    /// The workers of this VM, the newest last. There is more than one only where listeners configure
+    /// the filter differently, or while a configuration is being replaced.
+    static WORKERS: RefCell<Vec<Rc<RefCell<Worker<Envoy>>>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A root context in the role it was configured for.
@@ -28,9 +31,6 @@ pub(crate) enum Root {
     Worker(Rc<RefCell<Worker<Envoy>>>),
     Poller(Box<Poller<Envoy>>),
 }
-
-/// A request's context. Without a worker it lets everything pass.
-struct Stream(Option<Rc<RefCell<Worker<Envoy>>>>);
 
 impl Root {
     fn configured() -> Result<Self, ConfigError> {
@@ -49,7 +49,9 @@ impl Root {
         WorkerConfig::parse(&configuration)?;
         let mut worker = Worker::new(Envoy, switches);
         worker.on_configure();
-        Ok(Self::Worker(Rc::new(RefCell::new(worker))))
+        let worker = Rc::new(RefCell::new(worker));
+        WORKERS.with_borrow_mut(|workers| workers.push(Rc::clone(&worker)));
+        Ok(Self::Worker(worker))
     }
 
     /// The worker, if this is one. Callbacks do not overlap, so it is always free; if it were not,
@@ -61,6 +63,17 @@ impl Root {
             act(&mut worker);
         }
     }
+}
+
+/// Decides the request that the host is at. All workers of a VM have the same documents, so it does
+/// not matter whose it is; without any the request passes.
+pub(crate) fn on_request_headers() -> Flow {
+    WORKERS.with_borrow(
+        |workers| match workers.last().map(|worker| worker.try_borrow_mut()) {
+            Some(Ok(mut worker)) => stream::on_request_headers(&mut worker),
+            Some(Err(_)) | None => Flow::Continue,
+        },
+    )
 }
 
 impl Context for Root {
@@ -82,7 +95,12 @@ impl Context for Root {
                 POLLER_HERE.set(false);
                 poller.on_done();
             }
-            _ => self.with_worker(Worker::on_done),
+            Self::Worker(done) => {
+                WORKERS
+                    .with_borrow_mut(|workers| workers.retain(|worker| !Rc::ptr_eq(worker, done)));
+                self.with_worker(Worker::on_done);
+            }
+            Self::Unconfigured => {}
         }
         true
     }
@@ -109,34 +127,6 @@ impl RootContext for Root {
 
     fn on_queue_ready(&mut self, queue: u32) {
         self.with_worker(|worker| worker.on_wake(queue));
-    }
-
-    fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
-        let worker = if let Self::Worker(worker) = self {
-            Some(Rc::clone(worker))
-        } else {
-            None
-        };
-        Some(Box::new(Stream(worker)))
-    }
-
-    fn get_type(&self) -> Option<ContextType> {
-        Some(ContextType::HttpContext)
-    }
-}
-
-impl Context for Stream {}
-
-impl HttpContext for Stream {
-    fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
-        let flow = match self.0.as_ref().map(|worker| worker.try_borrow_mut()) {
-            Some(Ok(mut worker)) => stream::on_request_headers(&mut worker),
-            Some(Err(_)) | None => Flow::Continue,
-        };
-        match flow {
-            Flow::Continue => Action::Continue,
-            Flow::Answered => Action::Pause,
-        }
     }
 }
 

@@ -34,9 +34,11 @@ pub(crate) struct Request<'a> {
     pub(crate) color: Single<'a>,
     pub(crate) version: Single<'a>,
     pub(crate) stage: Single<'a>,
-    has_accept: bool,
-    has_cookie: bool,
-    pub(crate) has_baggage: bool,
+    /// What stands there already: what the listener sets before anything is routed.
+    pub(crate) cluster: Single<'a>,
+    accept: Repeatable<'a>,
+    cookie: Repeatable<'a>,
+    baggage: Repeatable<'a>,
     /// Metadata headers that the client sent itself.
     pub(crate) claims_stage: bool,
     pub(crate) claims_build: bool,
@@ -55,9 +57,10 @@ impl<'a> Request<'a> {
             color: Single::Absent,
             version: Single::Absent,
             stage: Single::Absent,
-            has_accept: false,
-            has_cookie: false,
-            has_baggage: false,
+            cluster: Single::Absent,
+            accept: Repeatable::default(),
+            cookie: Repeatable::default(),
+            baggage: Repeatable::default(),
             claims_stage: false,
             claims_build: false,
         };
@@ -66,11 +69,12 @@ impl<'a> Request<'a> {
                 b":method" => request.method = value,
                 b":authority" => request.authority = value,
                 b":path" => request.target = value,
-                b"accept" => request.has_accept = true,
-                b"cookie" => request.has_cookie = true,
-                b"baggage" => request.has_baggage = true,
+                b"accept" => request.accept.see(value),
+                b"cookie" => request.cookie.see(value),
+                b"baggage" => request.baggage.see(value),
                 b"x-stage" => request.stage = request.stage.and(value),
                 b"x-api-version" => request.version = request.version.and(value),
+                b"x-ombre-cluster" => request.cluster = request.cluster.and(value),
                 b"x-envoy-traffic-color" => request.color = request.color.and(value),
                 b"x-forwarded-proto" => request.is_https = value == b"https",
                 b"x-env-stage" => request.claims_stage = true,
@@ -84,23 +88,18 @@ impl<'a> Request<'a> {
 
     /// Every `Accept` header.
     pub(crate) fn accept(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let all = self.has_accept.then(|| self.headers.all(b"accept"));
-        all.into_iter().flatten()
+        self.accept.all(self.headers, b"accept")
     }
 
     /// Every `baggage` header.
     pub(crate) fn baggage(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let all = self.has_baggage.then(|| self.headers.all(b"baggage"));
-        all.into_iter().flatten()
+        self.baggage.all(self.headers, b"baggage")
     }
 
     /// The first cookie of a name. HTTP/2 clients may spread cookies over several headers.
     pub(crate) fn cookie(&self, name: &[u8]) -> Option<&'a [u8]> {
-        if !self.has_cookie {
-            return None;
-        }
-        self.headers
-            .all(b"cookie")
+        self.cookie
+            .all(self.headers, b"cookie")
             .find_map(|header| cookie::get(header, name))
     }
 
@@ -128,6 +127,29 @@ impl<'a> Request<'a> {
             }
         }
         segments
+    }
+}
+
+/// A header that may be sent several times but seldom is: only then the headers are gone through again.
+#[derive(Clone, Copy, Debug, Default)]
+struct Repeatable<'a> {
+    first: Option<&'a [u8]>,
+    is_repeated: bool,
+}
+
+impl<'a> Repeatable<'a> {
+    fn see(&mut self, value: &'a [u8]) {
+        self.is_repeated = self.first.is_some();
+        self.first = self.first.or(Some(value));
+    }
+
+    fn all(
+        self,
+        headers: HeaderMap<'a>,
+        name: &'static [u8],
+    ) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let more = self.is_repeated.then(|| headers.all(name).skip(1));
+        self.first.into_iter().chain(more.into_iter().flatten())
     }
 }
 

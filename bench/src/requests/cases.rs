@@ -14,6 +14,8 @@ pub(crate) const SDK: &str = "no-op wasm, SDK";
 pub(crate) const DEMO: &str = "ombre, demo policy";
 pub(crate) const LARGE: &str = "ombre, 10,000 routes";
 pub(crate) const LUA: &str = "Lua, same decisions";
+/// How other builds are called.
+pub(crate) const BUILD: &str = "ombre, build ";
 const LUA_OWN: &str = "Lua, own 32-bit hash";
 
 /// The ratios that are printed.
@@ -77,7 +79,7 @@ pub(crate) fn all(builds: &[(String, PathBuf)]) -> Vec<Case> {
     let fixed = fixed.map(|(name, kind)| (name.to_owned(), kind));
     let builds = builds.iter().map(|(name, path)| {
         let kind = Kind::Ombre(Policy::Demo, Some(path.clone()));
-        (format!("ombre, build {name}"), kind)
+        (format!("{BUILD}{name}"), kind)
     });
     let all = fixed.into_iter().chain(builds);
     all.map(|(name, kind)| Case { name, kind }).collect()

@@ -1,6 +1,8 @@
 //! Envoy behind the host traits. The SDK's hostcalls are used where they return errors for what can
 //! happen; its header map getter is not, since it allocates per header and panics on what is not UTF-8.
 
+mod callbacks;
+
 use std::ptr;
 use std::time::{Duration, UNIX_EPOCH};
 

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use super::{Choice, Routed, UnitSeen};
 use crate::baggage;
+use crate::headers::Single;
 use crate::plan::RewritePart;
 use crate::plan::VerificationPlan;
 use crate::request::{Request, header};
@@ -28,11 +29,7 @@ pub enum Edit<'a> {
 impl Routed<'_> {
     /// Performs every change that sends this request on its way.
     pub fn write(&mut self, mut edit: impl FnMut(Edit<'_>)) {
-        let choice = &self.choice;
-        edit(Edit::Set(
-            header::CLUSTER,
-            choice.serving.cluster.as_bytes(),
-        ));
+        self.write_cluster(&mut edit);
         self.write_decision(&mut edit);
         self.write_color(&mut edit);
         self.write_metadata(&mut edit);
@@ -40,6 +37,14 @@ impl Routed<'_> {
         self.write_cookie(&mut edit);
         self.write_path(&mut edit);
         self.remove_token(&mut edit);
+    }
+
+    /// Most requests go where the listener has sent them already.
+    fn write_cluster(&self, edit: &mut impl FnMut(Edit<'_>)) {
+        let cluster = self.choice.serving.cluster.as_bytes();
+        if self.request.cluster != Single::One(cluster) {
+            edit(Edit::Set(header::CLUSTER, cluster));
+        }
     }
 
     /// `route=checkout-api;version=v2;reason=rollout`, and `;degraded=v2` where v2 was meant.
