@@ -20,7 +20,7 @@ use crate::table::Table;
 const SIZES: [usize; 4] = [10, 1_000, 10_000, 100_000];
 const PUSHES: u64 = 20;
 const PACE: Duration = Duration::from_millis(1);
-/// How long a push is watched: what comes after belongs to the next one.
+/// How long decisions are watched; a policy is until every worker decides by it.
 const WATCHED: Duration = Duration::from_millis(200);
 
 /// What the workers measured, in milliseconds: the median and the slowest.
@@ -56,10 +56,14 @@ async fn pushes(stack: &mut Stack, routes: usize, table: &mut Table) -> Result<(
     for worker in stack.envoy.worker_connections().await? {
         probes.spawn(probe(worker, stopped.clone()));
     }
-    let mut windows: BTreeMap<&str, Vec<Instant>> = BTreeMap::new();
+    let mut windows: BTreeMap<&str, Vec<(Instant, Instant)>> = BTreeMap::new();
     for _ in 0..PUSHES {
-        windows.entry("quiet").or_default().push(Instant::now());
+        let start = Instant::now();
         sleep(WATCHED).await;
+        windows
+            .entry("quiet")
+            .or_default()
+            .push((start, Instant::now()));
     }
     for edit in 1..=PUSHES {
         let mut before = revision(stack, "policy").await?;
@@ -73,16 +77,24 @@ async fn pushes(stack: &mut Stack, routes: usize, table: &mut Table) -> Result<(
             }
             sleep(PACE).await;
         }
-        windows.entry("policy").or_default().push(Instant::now());
-        sleep(WATCHED).await;
+        let start = Instant::now();
         stack.in_force().await?;
+        windows
+            .entry("policy")
+            .or_default()
+            .push((start, Instant::now()));
+        sleep(WATCHED).await;
     }
     for edit in 1..=PUSHES {
         let share = edit.to_string().parse::<f64>()?;
         let body = json!({ "services": { "shop": { "weight": share } } });
-        windows.entry("decisions").or_default().push(Instant::now());
+        let start = Instant::now();
         stack.decide(&body).await?;
         sleep(WATCHED).await;
+        windows
+            .entry("decisions")
+            .or_default()
+            .push((start, Instant::now()));
     }
     stop.send_replace(true);
     let mut waits = Waits::new();
@@ -90,9 +102,9 @@ async fn pushes(stack: &mut Stack, routes: usize, table: &mut Table) -> Result<(
         waits.extend(probe??);
     }
     for (name, starts) in windows {
-        let slowest = starts.iter().map(|start| {
+        let slowest = starts.iter().map(|(start, end)| {
             // A few milliseconds early, since the controller tells after it has handed out.
-            let watched = *start - Duration::from_millis(20)..*start + WATCHED;
+            let watched = *start - Duration::from_millis(20)..*end;
             let within = waits.iter().filter(|(asked, _)| watched.contains(asked));
             within.map(|(_, wait)| *wait).max().unwrap_or_default()
         });
