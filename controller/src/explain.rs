@@ -17,6 +17,7 @@ use crate::args::{ExplainArgs, OutputFormat};
 use crate::compiled::Compiled;
 use crate::remote::Remote;
 use crate::source::Reader;
+use crate::stdout::say;
 use request::Request;
 
 /// Explains one request on standard output.
@@ -28,7 +29,7 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     // Checked here as well, so that the mistake is told without a controller.
     let question = request.question()?;
     if let Some(controller) = &args.controller {
-        println!("{}", ask(controller, &request, args.output)?);
+        say(ask(controller, &request, args.output)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     let reader = Reader::default();
@@ -46,8 +47,8 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     in_force.put(compiled.plan, Revision::default(), DecisionTable::default());
     let explanation = explain(&mut in_force, &question);
     match args.output {
-        OutputFormat::Text => println!("{explanation}"),
-        OutputFormat::Json => println!("{}", serde_json::to_string_pretty(&explanation)?),
+        OutputFormat::Text => say(explanation)?,
+        OutputFormat::Json => say(serde_json::to_string_pretty(&explanation)?)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -22,6 +22,7 @@ mod sample;
 pub mod serve;
 pub mod source;
 pub mod state;
+pub mod stdout;
 pub mod store;
 pub mod timestamp;
 pub mod validate;

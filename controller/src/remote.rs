@@ -17,6 +17,7 @@ use tokio::runtime::Runtime;
 
 use crate::app::services::OrderBody;
 use crate::args::{HistoryArgs, OrderArgs, OutputFormat, RollbackArgs, SetWeightArgs, StatusArgs};
+use crate::stdout::say;
 
 /// How long a controller has to answer.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
@@ -102,10 +103,10 @@ pub fn status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
             None => shown(&remote.get("/v1/services")?, args.output, text::releases)?,
         };
         if !args.watch {
-            println!("{text}");
+            say(text)?;
             return Ok(ExitCode::SUCCESS);
         }
-        println!("{CLEAR}{text}");
+        say(format_args!("{CLEAR}{text}"))?;
         io::stdout().flush()?;
         std::thread::sleep(WATCH);
     }
@@ -122,10 +123,7 @@ pub fn history(args: &HistoryArgs) -> anyhow::Result<ExitCode> {
         path.push_str("&service=");
         path.push_str(name(service)?);
     }
-    println!(
-        "{}",
-        shown(&remote.get(&path)?, args.output, text::history)?
-    );
+    say(shown(&remote.get(&path)?, args.output, text::history)?)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -141,7 +139,7 @@ pub fn order(args: &OrderArgs, command: Command) -> anyhow::Result<ExitCode> {
         reason: args.reason.clone(),
     };
     let answer = remote.post(&path(&args.service, "/orders")?, &body)?;
-    println!("{}", text::release(&answer));
+    say(text::release(&answer))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -8,6 +8,7 @@ use ombre_policy::problem::Problems;
 use crate::args::ValidateArgs;
 use crate::compiled::Compiled;
 use crate::source::Reader;
+use crate::stdout::say;
 
 /// Checks the files as `serve` would. Problems and warnings go to standard error, one a line.
 pub fn run(args: &ValidateArgs) -> ExitCode {
@@ -16,7 +17,8 @@ pub fn run(args: &ValidateArgs) -> ExitCode {
             for warning in &compiled.warnings {
                 eprintln!("warning: {warning}");
             }
-            println!("{}", summary(&compiled));
+            // The exit code is the answer; the summary is a courtesy.
+            let _ = say(summary(&compiled));
             ExitCode::SUCCESS
         }
         Err(problems) => {
