@@ -28,12 +28,12 @@ pub(crate) fn bars(title: &str, unit: &str, rows: &[(&str, Estimate)]) -> String
             "#9aa5b1"
         };
         let (bar, middle) = (x(row.median) - LEFT, y + 9.0);
-        write!(
+        writeln!(
             svg,
             "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>\
              <rect x=\"{LEFT}\" y=\"{y}\" width=\"{bar:.1}\" height=\"18\" fill=\"{color}\"/>\
              <path d=\"M{:.1} {middle}H{:.1}\" stroke=\"black\"/>\
-             <text x=\"{:.1}\" y=\"{}\">{:.1}</text>\n",
+             <text x=\"{:.1}\" y=\"{}\">{:.1}</text>",
             LEFT - 8.0,
             y + 14.0,
             escaped(name),
