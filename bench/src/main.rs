@@ -3,6 +3,7 @@
 mod changes;
 mod cpu;
 mod machine;
+mod plans;
 mod plot;
 mod report;
 mod requests;
@@ -43,6 +44,8 @@ enum What {
     Changes,
     /// How long a worker takes for a document, and what it costs the requests under way.
     Takeover,
+    /// Policies by their number of routes: to load, to take, and to look up.
+    Plans,
 }
 
 #[tokio::main]
@@ -53,10 +56,12 @@ async fn main() -> Result<()> {
         Some(What::Requests { build, only }) => requests::run(effort, &build, &only)?,
         Some(What::Changes) => changes(effort).await?,
         Some(What::Takeover) => takeover::measure().await?,
+        Some(What::Plans) => plans(effort)?,
         None => {
             requests::run(effort, &[], &[])?;
             changes(effort).await?;
             takeover::measure().await?;
+            plans(effort)?;
         }
     }
     Ok(())
@@ -69,6 +74,12 @@ async fn changes(effort: Effort) -> Result<()> {
     }
     print!("{table}");
     report::write("changes", &table.markdown(), &table.json())
+}
+
+fn plans(effort: Effort) -> Result<()> {
+    let (markdown, json) = plans::run(&[10, 1_000, 100_000], effort.of(1_000_000, 200_000))?;
+    print!("{markdown}");
+    report::write("plans", &markdown, &json)
 }
 
 fn named_path(text: &str) -> Result<(String, PathBuf), String> {
