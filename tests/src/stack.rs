@@ -50,7 +50,19 @@ impl Stack {
         policy: &str,
         body: impl AsyncFnOnce(&mut Self) -> Result<T>,
     ) -> Result<T> {
-        let mut stack = Self::start(policy).await?;
+        Self::with_envoy(policy, envoy::template()?, body).await
+    }
+
+    /// As [`Stack::with`], on another configuration of Envoy than the one that users copy.
+    ///
+    /// # Errors
+    /// As [`Stack::with`].
+    pub async fn with_envoy<T>(
+        policy: &str,
+        template: String,
+        body: impl AsyncFnOnce(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        let mut stack = Self::start(policy, template).await?;
         let result = async {
             stack.ready().await?;
             body(&mut stack).await
@@ -142,7 +154,7 @@ impl Stack {
         eprintln!("{}", self.envoy.process().log_tail());
     }
 
-    async fn start(policy: &str) -> Result<Self> {
+    async fn start(policy: &str, template: String) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("ombre-").tempdir()?;
         // The policy has a directory of its own, as it has where people edit it.
         let policies = dir.path().join("policies");
@@ -160,7 +172,7 @@ impl Stack {
             group: Group::Shared,
         })?;
         let settings = envoy::Settings {
-            template: envoy::template()?,
+            template,
             controller: controller.address(),
             stable: v1.address(),
             canary: v2.address(),
