@@ -40,6 +40,10 @@ pub enum Command {
     Unlock(OrderArgs),
     /// Show what happened, newest first.
     History(HistoryArgs),
+    /// Say what releases would have done over recorded or written evidence, and why.
+    Simulate(SimulateArgs),
+    /// Write down the evidence of a running controller, for `simulate`, until it is ended.
+    Record(RecordArgs),
 }
 
 /// `ombre serve`.
@@ -211,6 +215,31 @@ pub struct HistoryArgs {
     /// How to answer.
     #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
     pub output: OutputFormat,
+}
+
+/// `ombre simulate`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct SimulateArgs {
+    /// A policy file; repeat it for several, which together make one policy.
+    #[arg(long = "policy", value_name = "FILE", required = true)]
+    pub policies: Vec<PathBuf>,
+    /// The evidence: one JSON object a line, in the order of time, as `record` writes it.
+    #[arg(long, value_name = "FILE")]
+    pub evidence: PathBuf,
+    /// How to answer.
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    pub output: OutputFormat,
+}
+
+/// `ombre record`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RecordArgs {
+    /// The controller.
+    #[command(flatten)]
+    pub at: ControllerArgs,
+    /// The file that it is added to.
+    #[arg(long, value_name = "FILE")]
+    pub evidence: PathBuf,
 }
 
 /// How the log is written.

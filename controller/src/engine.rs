@@ -30,6 +30,7 @@ use crate::publish::Publisher;
 use crate::store::{Record, Store, StoreError};
 pub use board::{Board, ServiceView};
 use drain::Applied;
+pub(crate) use follow::whole;
 use service::Service;
 
 /// Ticks are this long when no policy says otherwise.

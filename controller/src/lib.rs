@@ -20,6 +20,7 @@ pub mod remote;
 #[cfg(test)]
 mod sample;
 pub mod serve;
+pub mod simulate;
 pub mod source;
 pub mod state;
 pub mod stdout;

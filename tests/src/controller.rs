@@ -129,6 +129,15 @@ impl Controller {
         Ok((answer.status().as_u16(), answer.text().await?))
     }
 
+    /// Posts `body` to `path`, and returns status and text.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn post(&self, path: &str, body: &Value) -> Result<(u16, String)> {
+        let answer = self.http.post(self.url(path)).json(body).send().await?;
+        Ok((answer.status().as_u16(), answer.text().await?))
+    }
+
     /// SIGKILL.
     ///
     /// # Errors

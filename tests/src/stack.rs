@@ -48,6 +48,7 @@ pub struct Setup {
     environment: Vec<(String, String)>,
     files: Vec<(String, String)>,
     headers: Vec<(String, String)>,
+    edits: Vec<(String, String)>,
 }
 
 impl Setup {
@@ -85,6 +86,13 @@ impl Setup {
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The same with a piece of Envoy's configuration replaced by another.
+    #[must_use]
+    pub fn edit(mut self, piece: &str, other: &str) -> Self {
+        self.edits.push((piece.to_owned(), other.to_owned()));
         self
     }
 
@@ -247,7 +255,16 @@ impl Stack {
             environment,
             files,
             headers,
+            edits,
         } = setup;
+        let mut template = example.template()?;
+        for (piece, other) in edits {
+            ensure!(
+                template.contains(&piece),
+                "Envoy's configuration has no `{piece}`"
+            );
+            template = template.replace(&piece, &other);
+        }
         let probe = headers.iter().fold(Ask::get(PROBE), |ask, (name, value)| {
             ask.header(name, value)
         });
@@ -271,7 +288,7 @@ impl Stack {
             group: Group::Shared,
         })?;
         let settings = envoy::Settings {
-            template: example.template()?,
+            template,
             controller: controller.address(),
             stable: v1.address(),
             canary: v2.address(),

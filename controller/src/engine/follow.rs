@@ -221,7 +221,7 @@ const fn failing_back(release: &Release) -> bool {
 }
 
 /// A policy's weight in whole percent, rounded up: some traffic is not none.
-pub(super) fn whole(weight: f64) -> Percent {
+pub(crate) fn whole(weight: f64) -> Percent {
     let percent = weight.ceil().clamp(0.0, 100.0) as u8;
     Percent::new(percent).unwrap_or(Percent::FULL)
 }

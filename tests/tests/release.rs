@@ -1,0 +1,382 @@
+//! The release loop on a real Envoy: a bad candidate loses its traffic, one fault of both moves
+//! nothing, missing evidence moves nothing, and a healed candidate comes back step by step. Windows
+//! and thresholds are shortened by the policy alone.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use ombre_tests::client::Ask;
+use ombre_tests::load::{Load, Report, Shot};
+use ombre_tests::poll::eventually;
+use ombre_tests::stack::{Setup, Stack};
+use ombre_tests::upstream::Faults;
+use serde_json::{Value, json};
+
+/// Envoy publishes latencies every five seconds, and the machine may be busy.
+const LONG: Duration = Duration::from_secs(60);
+const CONNECTIONS: usize = 8;
+const PACE: Duration = Duration::from_millis(20);
+
+fn policy(weight: u8, more: &str) -> String {
+    format!(
+        r#"apiVersion: ombre/v1
+services:
+  - name: shop
+    routes: [{{ name: pages, path: "/shop/{{*rest}}" }}]
+    versions: [{{ name: v1, cluster: demo_v1 }}, {{ name: v2, cluster: demo_v2 }}]
+    default: v1
+    unit: [{{ header: x-user-id }}]
+    verification: open
+    rollout: {{ candidate: v2, weight: {weight}, steps: [5, 25, 50, 100], hold: 1s }}
+    degrade:
+      fallback: v1
+      outage: {{ requests: 10 }}
+      sustained: {{ for: 2s, latency: 200ms, slow: 0.05, errors: 0.01 }}
+      evidence: {{ interval: 250ms, judge: 500ms, short: 6s, window: 6s, longest: 12s, stale: 3s }}
+      guards: {{ cooldown: 2s, max_cooldown: 4s, trips_per_day: 9, ask_after: 5m, {more} }}
+      verify: {{ hold: 1s, requests: 5 }}
+"#
+    )
+}
+
+/// Requests of many users, so that both versions get their share.
+fn users() -> Vec<Shot> {
+    let user = |number: u32| Ask::get("/shop/a").header("x-user-id", number.to_string());
+    (0..200)
+        .map(|number| Shot::new("user", user(number), None))
+        .collect()
+}
+
+async fn release(stack: &Stack) -> Result<Value> {
+    stack.controller.json("/v1/services/shop").await
+}
+
+fn text<'a>(value: &'a Value, path: &str) -> &'a str {
+    value.pointer(path).and_then(Value::as_str).unwrap_or("-")
+}
+
+fn held(release: &Value, by: &str) -> bool {
+    let held = release.get("held_by").and_then(Value::as_array);
+    held.is_some_and(|held| held.iter().any(|hold| hold == by))
+}
+
+async fn phase(stack: &Stack, wanted: &str) -> Result<Value> {
+    let what = format!("the release is `{wanted}`");
+    eventually(LONG, &what, async || {
+        let now = release(stack).await?;
+        ensure!(text(&now, "/phase") == wanted, "{now:#}");
+        Ok(now)
+    })
+    .await
+}
+
+async fn transitions(stack: &Stack) -> Result<Vec<Value>> {
+    let mut history = stack
+        .controller
+        .json("/v1/history?service=shop&limit=1000")
+        .await?;
+    let entries = history
+        .get_mut("entries")
+        .map(Value::take)
+        .unwrap_or_default();
+    let Value::Array(mut entries) = entries else {
+        return Ok(Vec::new());
+    };
+    entries.retain(|entry| text(entry, "/kind") == "transition");
+    entries.reverse();
+    Ok(entries)
+}
+
+/// Half of the load goes to v2, and the loop has seen it.
+async fn loaded(stack: &Stack) -> Result<Load> {
+    let load = Load::start(stack.envoy.address(), CONNECTIONS, PACE, users())?;
+    eventually(LONG, "both versions are judged", async || {
+        let now = release(stack).await?;
+        let seen = |side: &str| {
+            let path = format!("/judgement/{side}/requests");
+            now.pointer(&path).and_then(Value::as_u64).unwrap_or(0)
+        };
+        ensure!(seen("candidate") > 100 && seen("stable") > 100, "{now:#}");
+        ensure!(text(&now, "/phase") != "failed_back", "{now:#}");
+        Ok(())
+    })
+    .await?;
+    Ok(load)
+}
+
+/// Breaks v2, waits for the fail-back, and returns what the clients saw and what it was caused by.
+async fn degraded_by(faults: Faults) -> Result<(Report, Value, Duration)> {
+    let mut outcome = None;
+    // Who waits longer than its clients hears of a timeout from nobody: here clients wait 10 s.
+    let setup = Setup::new(&policy(50, "")).edit("timeout: 15s", "timeout: 0.5s");
+    let faulted = async |stack: &mut Stack| {
+        hold(stack).await?;
+        let load = loaded(stack).await?;
+        stack.v2.set_faults(faults);
+        let broken = Instant::now();
+        order(stack, json!("resume")).await?;
+        phase(stack, "failed_back").await?;
+        let took = broken.elapsed();
+        let last = transitions(stack).await?;
+        let last = last
+            .into_iter()
+            .rfind(|entry| text(entry, "/detail/transition/to") == "failed_back")
+            .context("no transition in the history")?;
+        // From here on nobody reaches v2.
+        eventually(LONG, "v2 gets no more requests", async || {
+            stack.v2.reset_counts();
+            let before = stack.v1.counts().total;
+            eventually(LONG, "v1 serves", async || {
+                ensure!(stack.v1.counts().total > before + 100, "not enough");
+                Ok(())
+            })
+            .await?;
+            let stray = stack.v2.counts().total;
+            ensure!(stray == 0, "{stray} requests at v2");
+            Ok(())
+        })
+        .await?;
+        let report = load.stop().await?;
+        println!("{took:.1?}: {}", report.line());
+        outcome = Some((report, last, took));
+        Ok(())
+    };
+    setup.run(faulted).await?;
+    outcome.context("no outcome")
+}
+
+/// Keeps the first rollout at its share until the test begins.
+async fn hold(stack: &Stack) -> Result<()> {
+    eventually(LONG, "the release has begun", async || {
+        release(stack).await.map(drop)
+    })
+    .await?;
+    order(stack, json!("pause")).await
+}
+
+async fn order(stack: &Stack, command: Value) -> Result<()> {
+    let body = json!({ "command": command, "actor": "test", "reason": "the test says so" });
+    let (status, text) = stack
+        .controller
+        .post("/v1/services/shop/orders", &body)
+        .await?;
+    ensure!(status == 200, "{status}: {text}");
+    Ok(())
+}
+
+fn failed(report: &Report) -> u64 {
+    let statuses = report.statuses.iter();
+    let bad = statuses.filter(|(status, _)| **status >= 500);
+    bad.map(|(_, count)| count).sum()
+}
+
+fn trigger(transition: &Value) -> &str {
+    text(transition, "/detail/event/judged/verdict/fired")
+}
+
+#[tokio::test]
+async fn a_candidate_that_fails_at_once_is_taken_out_by_outage() -> Result<()> {
+    let faults = Faults {
+        fail: 1.0,
+        ..Faults::default()
+    };
+    let (report, transition, took) = degraded_by(faults).await?;
+    ensure!(trigger(&transition) == "outage", "{transition:#}");
+    // Two ticks of 250 ms, and what collecting, pushing and a busy machine add.
+    ensure!(took < Duration::from_secs(4), "took {took:?}");
+    ensure!(
+        failed(&report) > 0 && failed(&report) * 3 < report.sent,
+        "{}",
+        report.line()
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_candidate_with_five_percent_errors_is_taken_out() -> Result<()> {
+    let faults = Faults {
+        fail: 0.05,
+        ..Faults::default()
+    };
+    let (report, transition, _) = degraded_by(faults).await?;
+    ensure!(trigger(&transition) == "sustained", "{transition:#}");
+    ensure!(
+        failed(&report) > 0 && failed(&report) * 20 < report.sent,
+        "{}",
+        report.line()
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_slow_candidate_is_taken_out() -> Result<()> {
+    let faults = Faults {
+        delay_ms: 400,
+        ..Faults::default()
+    };
+    let (report, transition, _) = degraded_by(faults).await?;
+    ensure!(trigger(&transition) == "sustained", "{transition:#}");
+    ensure!(
+        failed(&report) == 0 && report.lost == 0,
+        "{}",
+        report.line()
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_hanging_candidate_is_taken_out() -> Result<()> {
+    let faults = Faults {
+        hang: 1.0,
+        ..Faults::default()
+    };
+    let (report, transition, _) = degraded_by(faults).await?;
+    // How its timeouts fall on the ticks decides which of the two is first.
+    let by = trigger(&transition);
+    ensure!(["outage", "sustained"].contains(&by), "{transition:#}");
+    let timeouts = report.statuses.get(&504).copied().unwrap_or(0);
+    ensure!(
+        timeouts > 0 && timeouts == failed(&report),
+        "{}",
+        report.line()
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_fault_of_both_versions_moves_nothing() -> Result<()> {
+    Stack::with(&policy(50, ""), async |stack| {
+        hold(stack).await?;
+        let load = loaded(stack).await?;
+        for upstream in [&stack.v1, &stack.v2] {
+            upstream.set_faults(Faults {
+                fail: 1.0,
+                ..Faults::default()
+            });
+        }
+        eventually(LONG, "the stable version is seen failing", async || {
+            let now = release(stack).await?;
+            let errors = now
+                .pointer("/judgement/stable/errors")
+                .and_then(Value::as_u64);
+            ensure!(errors > Some(200), "{now:#}");
+            Ok(())
+        })
+        .await?;
+        order(stack, json!("resume")).await?;
+        let now = eventually(LONG, "a shared fault is told", async || {
+            let now = release(stack).await?;
+            ensure!(held(&now, "shared fault"), "{now:#}");
+            Ok(now)
+        })
+        .await?;
+        ensure!(text(&now, "/phase") == "suspect", "{now:#}");
+        ensure!(now.pointer("/share") == Some(&json!(50)), "{now:#}");
+        let report = load.stop().await?;
+        ensure!(report.versions.contains_key("v1"), "{}", report.line());
+        let moved = transitions(stack).await?;
+        let back = moved
+            .iter()
+            .any(|entry| text(entry, "/detail/transition/to") == "failed_back");
+        ensure!(!back, "{moved:#?}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn without_traffic_or_evidence_nothing_moves() -> Result<()> {
+    Stack::with(&policy(50, ""), async |stack| {
+        let idle = eventually(LONG, "the release is seen idle", async || {
+            let now = release(stack).await?;
+            ensure!(text(&now, "/judgement/verdict") == "idle", "{now:#}");
+            Ok(now)
+        })
+        .await?;
+        ensure!(text(&idle, "/phase") == "ramping", "{idle:#}");
+        stack.envoy.kill()?;
+        let blind = eventually(LONG, "the evidence is unknown", async || {
+            let now = release(stack).await?;
+            ensure!(held(&now, "unknown evidence"), "{now:#}");
+            Ok(now)
+        })
+        .await?;
+        ensure!(
+            blind.pointer("/share") == idle.pointer("/share"),
+            "{blind:#}"
+        );
+        stack.envoy.restart()?;
+        stack.envoy.ready().await?;
+        eventually(LONG, "the evidence is back", async || {
+            let now = release(stack).await?;
+            ensure!(!held(&now, "unknown evidence"), "{now:#}");
+            Ok(())
+        })
+        .await?;
+        let moved = transitions(stack).await?;
+        ensure!(moved.is_empty(), "{moved:#?}");
+        // With it the loop goes on by itself.
+        let load = Load::start(stack.envoy.address(), CONNECTIONS, PACE, users())?;
+        let done = phase(stack, "stable").await?;
+        ensure!(done.pointer("/share") == Some(&json!(100)), "{done:#}");
+        load.stop().await?.check()
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_healed_candidate_is_verified_and_ramps_back_to_all() -> Result<()> {
+    Stack::with(&policy(50, ""), async |stack| {
+        hold(stack).await?;
+        let load = loaded(stack).await?;
+        stack.v2.set_faults(Faults {
+            fail: 1.0,
+            ..Faults::default()
+        });
+        order(stack, json!("resume")).await?;
+        phase(stack, "failed_back").await?;
+        stack.v2.set_faults(Faults::default());
+        phase(stack, "verifying").await?;
+        let before = stack.v2.counts().headers.get("user").copied();
+        let verify = Ask::get("/shop/a").header("x-stage", "v2");
+        let done = eventually(LONG, "the candidate has everything again", async || {
+            let answer = stack.ask(&verify).await?;
+            ensure!(
+                answer.echo()?.version == "v2",
+                "verification does not reach v2"
+            );
+            let now = release(stack).await?;
+            if text(&now, "/phase") == "verifying" {
+                let users = stack.v2.counts().headers.get("user").copied();
+                ensure!(users == before, "users reach v2 while it is verified");
+            }
+            ensure!(text(&now, "/phase") == "stable", "{now:#}");
+            Ok(now)
+        })
+        .await?;
+        ensure!(done.pointer("/share") == Some(&json!(100)), "{done:#}");
+        load.stop().await?;
+        let moved = transitions(stack).await?;
+        let steps = moved.iter().map(|entry| {
+            let to = text(entry, "/detail/transition/to").to_owned();
+            let share = entry.pointer("/detail/transition/to_share");
+            (to, share.and_then(Value::as_u64).unwrap_or(999))
+        });
+        let steps: Vec<(String, u64)> = steps.skip_while(|(to, _)| to != "failed_back").collect();
+        let wanted = [
+            ("failed_back", 0),
+            ("verifying", 0),
+            ("ramping", 5),
+            ("ramping", 25),
+            ("ramping", 50),
+            ("ramping", 100),
+            ("stable", 100),
+        ];
+        ensure!(
+            steps == wanted.map(|(to, share)| (to.to_owned(), share)),
+            "{steps:?}"
+        );
+        Ok(())
+    })
+    .await
+}
