@@ -84,6 +84,17 @@ pub struct ServeArgs {
         value_delimiter = ','
     )]
     pub envoy_admins: Vec<Url>,
+    /// Told of every transition, alert and order, as JSON; repeat it for several.
+    #[arg(
+        long = "webhook",
+        value_name = "URL",
+        env = "OMBRE_WEBHOOK",
+        value_delimiter = ','
+    )]
+    pub webhooks: Vec<Url>,
+    /// The file with the secret that webhooks are signed with (HMAC-SHA256).
+    #[arg(long, value_name = "FILE", env = "OMBRE_WEBHOOK_SECRET_FILE")]
+    pub webhook_secret_file: Option<PathBuf>,
     /// How the log is written; `RUST_LOG` filters it.
     #[arg(
         long,

@@ -319,3 +319,6 @@ pub fn now() -> Moment {
     });
     Moment::from_unix_millis(millis)
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,7 @@ pub mod loader;
 pub mod logging;
 pub mod metrics;
 pub mod nodes;
+pub mod notify;
 pub mod publish;
 pub mod remote;
 #[cfg(test)]

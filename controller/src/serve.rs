@@ -19,6 +19,7 @@ use crate::evidence::Collector;
 use crate::loader::Loader;
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
+use crate::notify::webhooks;
 use crate::publish::Publisher;
 use crate::state::StateDir;
 use crate::store::Store;
@@ -35,8 +36,12 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let (dir, saved) = StateDir::open(&args.state_dir)?;
     let metrics = Arc::new(Metrics::default());
     let publisher = Arc::new(Publisher::new(dir, saved, Arc::clone(&metrics)));
+    let (stop, stopped) = watch::channel(false);
     let nodes = Arc::new(Nodes::default());
     let (engine, handle) = engine(&args, &publisher, &nodes)?;
+    for webhook in webhooks(&args.webhooks, args.webhook_secret_file.as_deref())? {
+        tokio::spawn(webhook.run(handle.news(), stopped.clone()));
+    }
     let clusters = Clusters::new(args.envoy_admins)?;
     let listener = TcpListener::bind(args.listen)
         .await
@@ -46,7 +51,6 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     if !loopback {
         warn!(%address, "the API has no authentication of its own: keep others away from this address");
     }
-    let (stop, stopped) = watch::channel(false);
     let app = App {
         publisher: Arc::clone(&publisher),
         nodes,

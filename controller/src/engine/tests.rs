@@ -1,0 +1,186 @@
+use super::*;
+use std::path::Path;
+
+use ombre_policy::load::SourceFile;
+use ombre_policy::policy::SlotTables;
+use ombre_policy::release::machine::{Command, PhaseName};
+use ombre_policy::release::share::Percent;
+use rusqlite::Connection;
+
+use crate::compiled::Compiled;
+use crate::source::Reader;
+use crate::state::StateDir;
+use crate::store::Query;
+
+struct Fixture {
+    dir: tempfile::TempDir,
+    engine: Engine,
+    handle: Handle,
+}
+
+fn compiled(weight: u8, degrade: &str) -> Compiled {
+    let text = crate::sample::text("canary").replace("weight: 10", &format!("weight: {weight}"));
+    let source = SourceFile {
+        name: "policy.yaml".to_owned(),
+        text: format!("{text}    degrade: {degrade}\n"),
+    };
+    Compiled::new(vec![source], &Reader::default(), &SlotTables::default()).unwrap()
+}
+
+fn start(dir: &Path, weight: u8) -> (Engine, Handle) {
+    let (state, saved) = StateDir::open(dir).unwrap();
+    let publisher = Arc::new(Publisher::new(state, saved, Arc::default()));
+    publisher.put_policy(compiled(weight, "{}"));
+    Engine::new(Parts {
+        publisher,
+        nodes: Arc::default(),
+        store: Arc::new(Store::open(dir).unwrap()),
+        collector: Collector::new(Vec::new()).unwrap(),
+    })
+    .unwrap()
+}
+
+impl Fixture {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut engine, handle) = start(dir.path(), 10);
+        engine.tick().await;
+        Self {
+            dir,
+            engine,
+            handle,
+        }
+    }
+
+    async fn restart(self, weight: u8) -> Self {
+        let Self {
+            dir,
+            engine,
+            handle,
+        } = self;
+        drop((engine, handle));
+        let (mut engine, handle) = start(dir.path(), weight);
+        engine.tick().await;
+        Self {
+            dir,
+            engine,
+            handle,
+        }
+    }
+
+    async fn order(&mut self, command: Command) -> Result<(), OrderError> {
+        let order = Order {
+            command,
+            actor: "ann".to_owned(),
+            reason: "because".to_owned(),
+        };
+        self.engine.ordered("shop", order).await
+    }
+
+    fn shown(&self) -> (PhaseName, u8) {
+        self.engine.show();
+        let board = self.handle.board();
+        let view = board.services.first().unwrap();
+        (view.phase, view.share.get())
+    }
+
+    /// What the filters are told.
+    fn published(&self) -> Value {
+        let released = self.engine.publisher.view().in_force.unwrap().released;
+        serde_json::to_value(&*released).unwrap()["services"]["shop"].clone()
+    }
+
+    fn history(&self) -> Vec<(String, Option<String>)> {
+        let query = Query {
+            service: None,
+            before: None,
+            limit: 99,
+        };
+        let entries = self.engine.store.history(&query).unwrap().into_iter();
+        entries
+            .rev()
+            .map(|entry| (entry.kind, entry.actor))
+            .collect()
+    }
+}
+
+const ROLLBACK: Command = Command::Rollback { force: false };
+
+#[tokio::test]
+async fn orders_are_kept_published_and_refused_with_their_reason() {
+    let mut fixture = Fixture::new().await;
+    assert_eq!(fixture.shown(), (PhaseName::Ramping, 10));
+    assert_eq!(fixture.published(), Value::Null, "the policy says it all");
+    fixture.order(ROLLBACK).await.unwrap();
+    assert_eq!(fixture.shown(), (PhaseName::FailedBack, 0));
+    let degraded = serde_json::json!({ "weight": 0.0, "degraded": { "v2": "v1" } });
+    assert_eq!(fixture.published(), degraded);
+    let refused = fixture.order(ROLLBACK).await.unwrap_err();
+    assert!(matches!(refused, OrderError::Refused(Refusal::FailedBack)));
+    let ann = Some("ann".to_owned());
+    let kinds = [
+        ("begun", None),
+        ("order", ann.clone()),
+        ("transition", ann.clone()),
+        ("refused", ann),
+    ];
+    assert_eq!(
+        fixture.history(),
+        kinds.map(|(kind, actor)| (kind.to_owned(), actor))
+    );
+    let nobody = Order {
+        command: Command::Promote,
+        actor: "ann".to_owned(),
+        reason: "because".to_owned(),
+    };
+    let unknown = fixture.engine.ordered("other", nobody).await;
+    assert!(matches!(unknown, Err(OrderError::NoRelease(_))));
+}
+
+#[tokio::test]
+async fn a_restart_goes_on_from_what_was_kept() {
+    let mut fixture = Fixture::new().await;
+    fixture.order(ROLLBACK).await.unwrap();
+    let until = fixture.engine.services["shop"].record.release.phase.clone();
+    let published = fixture.published();
+    let fixture = fixture.restart(10).await;
+    assert_eq!(fixture.engine.services["shop"].record.release.phase, until);
+    assert_eq!(fixture.published(), published);
+}
+
+#[tokio::test]
+async fn a_weight_changed_in_the_policy_is_an_order_of_the_policy() {
+    let fixture = Fixture::new().await.restart(30).await;
+    assert_eq!(fixture.shown(), (PhaseName::Stable, 30));
+    let order = fixture
+        .history()
+        .into_iter()
+        .find(|(kind, _)| kind == "order");
+    assert_eq!(order.unwrap().1.as_deref(), Some("policy"));
+    assert_eq!(fixture.published(), Value::Null);
+    let mut fixture = fixture;
+    fixture
+        .order(Command::SetWeight(Percent::new(40).unwrap()))
+        .await
+        .unwrap();
+    let fixture = fixture.restart(30).await;
+    assert_eq!(fixture.shown(), (PhaseName::Stable, 40), "not asked twice");
+}
+
+#[tokio::test]
+async fn what_cannot_be_kept_does_not_happen() {
+    let mut fixture = Fixture::new().await;
+    let db = Connection::open(fixture.dir.path().join("ombre.db")).unwrap();
+    db.execute_batch("ALTER TABLE releases RENAME TO away")
+        .unwrap();
+    let error = fixture.order(ROLLBACK).await.unwrap_err();
+    assert!(matches!(error, OrderError::Store(_)), "{error}");
+    assert_eq!(fixture.shown(), (PhaseName::Ramping, 10));
+    assert_eq!(fixture.published(), Value::Null);
+    assert!(fixture.handle.board().store_error.is_some());
+    db.execute_batch("ALTER TABLE away RENAME TO releases")
+        .unwrap();
+    fixture.order(ROLLBACK).await.unwrap();
+    assert_eq!(fixture.shown(), (PhaseName::FailedBack, 0));
+    assert!(fixture.handle.board().store_error.is_none());
+}

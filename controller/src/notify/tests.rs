@@ -1,0 +1,73 @@
+use super::*;
+use std::sync::Mutex;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::post;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::broadcast;
+use tokio::time::timeout;
+
+type Taken = Arc<Mutex<Vec<(HeaderMap, String)>>>;
+
+/// Refuses the first that comes, and takes the rest.
+async fn take(State(taken): State<Taken>, headers: HeaderMap, body: String) -> StatusCode {
+    let mut taken = taken.lock().unwrap();
+    taken.push((headers, body));
+    match taken.len() {
+        1 => StatusCode::BAD_GATEWAY,
+        _ => StatusCode::NO_CONTENT,
+    }
+}
+
+#[test]
+fn signatures_are_those_of_the_standard() {
+    // Computed with `printf '1.{}' | openssl dgst -sha256 -hmac 0123456789abcdef`.
+    assert_eq!(
+        signature(b"0123456789abcdef", "1", "{}"),
+        "sha256=2af693cb56b22c16912222aeefdc75a01de562bf70ee2015f41ecea48382997f"
+    );
+}
+
+#[tokio::test]
+async fn news_are_sent_again_until_taken_and_signed_each_time() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    let taken = Taken::default();
+    let app = Router::new()
+        .route("/hook", post(take))
+        .with_state(taken.clone());
+    let server = tokio::spawn(async move { axum::serve(listener, app).await });
+    let dir = tempfile::tempdir().unwrap();
+    let secret = dir.path().join("secret");
+    fs::write(&secret, "short\n").unwrap();
+    let urls = [url.parse().unwrap()];
+    assert!(webhooks(&urls, Some(&secret)).is_err(), "too short");
+    fs::write(&secret, "0123456789abcdef\n").unwrap();
+    let webhook = webhooks(&urls, Some(&secret)).unwrap().remove(0);
+    let (news, heard) = broadcast::channel(8);
+    let (stop, stopped) = watch::channel(false);
+    let work = tokio::spawn(webhook.run(heard, stopped));
+    for kind in ["evidence", "transition"] {
+        let data = json!({ "kind": kind });
+        let kind = kind.to_owned();
+        news.send(Arc::new(News { kind, data })).unwrap();
+    }
+    let both = async {
+        while taken.lock().unwrap().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), both).await.unwrap();
+    stop.send_replace(true);
+    work.await.unwrap();
+    server.abort();
+    for (headers, body) in taken.lock().unwrap().iter() {
+        assert_eq!(body, "{\"kind\":\"transition\"}");
+        let timestamp = headers[TIMESTAMP].to_str().unwrap();
+        let due = signature(b"0123456789abcdef", timestamp, body);
+        assert_eq!(headers[SIGNATURE], due.as_str());
+    }
+}
