@@ -5,6 +5,7 @@
     unsafe_code,
     reason = "a counting allocator has to implement the unsafe trait; it hands everything on to the system's"
 )]
+#![expect(clippy::expect_used, reason = "a test that cannot go on must stop")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -79,10 +80,13 @@ fn in_force() -> InForce {
     in_force
 }
 
+/// Name, path and further headers.
+type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)]);
+
 #[test]
 fn deciding_a_request_allocates_nothing() {
     let mut in_force = in_force();
-    let cases: [(&str, &str, &[(&str, &str)]); 6] = [
+    let cases: [Case<'_>; 6] = [
         ("user", "/shop/cart", &[("x-user-id", "u")]),
         ("minted", "/shop/cart", &[]),
         (
