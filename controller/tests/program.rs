@@ -194,3 +194,87 @@ fn serve_answers_until_it_is_told_to_end_and_then_ends_well() {
     assert!(text(&output.stderr).contains("is in use by another ombre"));
     assert_eq!(output.status.code(), Some(1));
 }
+
+const RELEASED: &str = "    unit: [{ header: x-user-id }]
+    rollout: { candidate: v2, weight: 10 }
+    degrade: {}
+";
+
+#[test]
+fn releases_are_shown_and_ordered_from_the_command_line() {
+    let policy = format!("{POLICY}{RELEASED}");
+    let dir = dir_with(&[("policy.yaml", &policy)]);
+    let mut serving = Serving::start(dir.path());
+    serving.until("release begins");
+    let controller = format!("http://{}", serving.address);
+    let ombre = |args: &[&str]| {
+        let output = run(dir.path(), &[args, &["--controller", &controller]].concat());
+        (
+            output.status.success(),
+            text(&output.stdout) + &text(&output.stderr),
+        )
+    };
+    let start = Instant::now();
+    while !ombre(&["status"]).1.contains("ramping") {
+        assert!(start.elapsed() < SOON, "{}", ombre(&["status"]).1);
+    }
+    let order = ["--actor", "ann", "--reason", "looks bad"];
+    let (done, shown) = ombre(&[&["rollback", "shop"], &order[..]].concat());
+    assert!(done && shown.contains("failed_back"), "{shown}");
+    let (done, shown) = ombre(&[&["rollback", "shop", "--force"], &order[..]].concat());
+    assert!(!done && shown.contains("failed back already"), "{shown}");
+    assert!(shown.contains("given up: 0 changes"), "{shown}");
+    let (done, shown) = ombre(&[&["set-weight", "shop", "40"], &order[..]].concat());
+    assert!(done && shown.contains("stable, 40%"), "{shown}");
+    let (_, shown) = ombre(&["history", "shop"]);
+    assert!(shown.contains("ramping 10% -> failed_back 0%"), "{shown}");
+    assert!(shown.contains("ann: looks bad"), "{shown}");
+    let (done, shown) = ombre(&[&["promote", "other"], &order[..]].concat());
+    assert!(
+        !done && shown.contains("`other` is not a service"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_damaged_store_stops_the_loop_and_nothing_else() {
+    let policy = format!("{POLICY}{RELEASED}");
+    let damaged = "this is no database".repeat(99);
+    let dir = dir_with(&[("policy.yaml", &policy)]);
+    fs::create_dir(dir.path().join("state")).unwrap();
+    let db = dir.path().join("state/ombre.db");
+    fs::write(&db, &damaged).unwrap();
+    let mut serving = Serving::start(dir.path());
+    serving.until("policy published");
+    let controller = format!("http://{}", serving.address);
+    let output = run(dir.path(), &["status", "--controller", &controller]);
+    let shown = text(&output.stdout);
+    assert!(
+        shown.contains("nothing moves") && shown.contains("is damaged"),
+        "{shown}"
+    );
+    let output = run(
+        dir.path(),
+        &["explain", "--controller", &controller, "/shop"],
+    );
+    assert!(
+        text(&output.stdout).contains("cluster shop_v1"),
+        "policies are served"
+    );
+    let order = ["promote", "shop", "--actor", "ann", "--reason", "why not"];
+    let output = run(
+        dir.path(),
+        &[&order[..], &["--controller", &controller]].concat(),
+    );
+    assert!(
+        text(&output.stderr).contains("not running"),
+        "{}",
+        text(&output.stderr)
+    );
+    assert_eq!(serving.terminate().code(), Some(0));
+    assert_eq!(
+        fs::read_to_string(&db).unwrap(),
+        damaged,
+        "left as it was found"
+    );
+}

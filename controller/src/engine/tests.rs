@@ -1,6 +1,8 @@
 use super::*;
 use std::path::Path;
 
+use axum::http::HeaderMap;
+use ombre_policy::document::{Kind, Revision};
 use ombre_policy::load::SourceFile;
 use ombre_policy::policy::SlotTables;
 use ombre_policy::release::machine::{Command, PhaseName};
@@ -27,10 +29,10 @@ fn compiled(weight: u8, degrade: &str) -> Compiled {
     Compiled::new(vec![source], &Reader::default(), &SlotTables::default()).unwrap()
 }
 
-fn start(dir: &Path, weight: u8) -> (Engine, Handle) {
+fn start(dir: &Path, weight: u8, degrade: &str) -> (Engine, Handle) {
     let (state, saved) = StateDir::open(dir).unwrap();
     let publisher = Arc::new(Publisher::new(state, saved, Arc::default()));
-    publisher.put_policy(compiled(weight, "{}"));
+    publisher.put_policy(compiled(weight, degrade));
     Engine::new(Parts {
         publisher,
         nodes: Arc::default(),
@@ -42,8 +44,12 @@ fn start(dir: &Path, weight: u8) -> (Engine, Handle) {
 
 impl Fixture {
     async fn new() -> Self {
+        Self::with("{}").await
+    }
+
+    async fn with(degrade: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (mut engine, handle) = start(dir.path(), 10);
+        let (mut engine, handle) = start(dir.path(), 10, degrade);
         engine.tick().await;
         Self {
             dir,
@@ -59,7 +65,7 @@ impl Fixture {
             handle,
         } = self;
         drop((engine, handle));
-        let (mut engine, handle) = start(dir.path(), weight);
+        let (mut engine, handle) = start(dir.path(), weight, "{}");
         engine.tick().await;
         Self {
             dir,
@@ -183,4 +189,41 @@ async fn what_cannot_be_kept_does_not_happen() {
     fixture.order(ROLLBACK).await.unwrap();
     assert_eq!(fixture.shown(), (PhaseName::FailedBack, 0));
     assert!(fixture.handle.board().store_error.is_none());
+}
+
+#[tokio::test]
+async fn a_freeze_counts_once_every_proxy_has_confirmed_it() {
+    let log = "{ sync_log: { apply_url: \"http://127.0.0.1:9/apply\" } }";
+    let mut fixture = Fixture::with(log).await;
+    let polled = |engine: &Engine, name: &str, applied: u64| {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-ombre-node", name.parse().unwrap());
+        headers.insert("x-ombre-applied", format!("1/{applied}").parse().unwrap());
+        let revision = Revision::new(applied);
+        engine
+            .nodes
+            .polled(&headers, Kind::Decisions, revision, SystemTime::now());
+    };
+    fixture.order(ROLLBACK).await.unwrap();
+    let frozen = fixture.published()["frozen"].clone();
+    assert_eq!(frozen, serde_json::json!({ "v2": { "retry_after": 30 } }));
+    fixture.engine.tick().await;
+    assert_eq!(
+        fixture.shown().0,
+        PhaseName::Freezing,
+        "nobody has heard of it"
+    );
+    let freeze = fixture.engine.services["shop"].published.unwrap().get();
+    polled(&fixture.engine, "one", freeze);
+    polled(&fixture.engine, "two", freeze - 1);
+    fixture.engine.tick().await;
+    assert_eq!(fixture.shown().0, PhaseName::Freezing);
+    assert_eq!(fixture.handle.board().services[0].unconfirmed, ["two"]);
+    polled(&fixture.engine, "two", freeze + 1);
+    fixture.engine.tick().await;
+    assert_eq!(fixture.shown().0, PhaseName::Draining);
+    let drained = fixture.engine.inbox.recv().await.unwrap();
+    fixture.engine.take(drained).await;
+    assert_eq!(fixture.shown(), (PhaseName::FailedBack, 0));
+    assert_eq!(fixture.published()["frozen"], Value::Null);
 }
