@@ -1,6 +1,9 @@
 //! From policy files to a plan: the controller's one call into the language.
 
+use std::path::PathBuf;
+
 use crate::publish::merge::merge;
+use crate::source::Reader;
 use ombre_policy::decisions::{DecisionTable, Decisions};
 use ombre_policy::document::FORMAT;
 use ombre_policy::load::{Files, SourceFile, load};
@@ -49,6 +52,16 @@ impl Compiled {
             sources,
             fingerprint,
         })
+    }
+
+    /// Loads and compiles files that nobody has in force yet, for the commands.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the files.
+    pub fn from_files(policies: &[PathBuf]) -> Result<Self, Problems> {
+        let reader = Reader::default();
+        let sources = reader.policies(policies)?;
+        Self::new(sources, &reader, &SlotTables::default())
     }
 
     /// What the operator and the releases decided together, as far as this policy can carry it out,

@@ -10,13 +10,11 @@ use ombre_policy::decisions::DecisionTable;
 use ombre_policy::document::Revision;
 use ombre_policy::explain::explain;
 use ombre_policy::in_force::InForce;
-use ombre_policy::policy::SlotTables;
 use reqwest::Url;
 
 use crate::args::{ExplainArgs, OutputFormat};
 use crate::compiled::Compiled;
 use crate::remote::Remote;
-use crate::source::Reader;
 use crate::stdout::say;
 use request::Request;
 
@@ -32,11 +30,7 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
         say(ask(controller, &request, args.output)?)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let reader = Reader::default();
-    let compiled = reader
-        .policies(&args.policies)
-        .and_then(|sources| Compiled::new(sources, &reader, &SlotTables::default()));
-    let compiled = match compiled {
+    let compiled = match Compiled::from_files(&args.policies) {
         Ok(compiled) => compiled,
         Err(problems) => {
             eprintln!("{problems}");

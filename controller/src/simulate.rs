@@ -9,13 +9,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use ombre_policy::duration::Moment;
-use ombre_policy::policy::SlotTables;
 use ombre_policy::release::evidence::Sample;
 use serde::{Deserialize, Serialize};
 
 use crate::args::{OutputFormat, RecordArgs, SimulateArgs};
 use crate::compiled::Compiled;
-use crate::source::Reader;
 pub use run::{Simulation, Told};
 
 /// One line of evidence: both versions of one service in one tick.
@@ -37,11 +35,7 @@ pub struct Line {
 /// # Errors
 /// When the evidence cannot be read; with its line.
 pub fn run(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
-    let reader = Reader::default();
-    let compiled = reader
-        .policies(&args.policies)
-        .and_then(|sources| Compiled::new(sources, &reader, &SlotTables::default()));
-    let compiled = match compiled {
+    let compiled = match Compiled::from_files(&args.policies) {
         Ok(compiled) => compiled,
         Err(problems) => {
             eprintln!("{problems}");

@@ -2,17 +2,14 @@
 
 use std::process::ExitCode;
 
-use ombre_policy::policy::SlotTables;
-use ombre_policy::problem::Problems;
-
 use crate::args::ValidateArgs;
 use crate::compiled::Compiled;
-use crate::source::Reader;
 use crate::stdout::say;
 
 /// Checks the files as `serve` would. Problems and warnings go to standard error, one a line.
 pub fn run(args: &ValidateArgs) -> ExitCode {
-    match check(args) {
+    // Compiled as well: what cannot be compiled is not valid.
+    match Compiled::from_files(&args.policies) {
         Ok(compiled) => {
             for warning in &compiled.warnings {
                 eprintln!("warning: {warning}");
@@ -28,13 +25,6 @@ pub fn run(args: &ValidateArgs) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Compiles as well: what cannot be compiled is not valid.
-fn check(args: &ValidateArgs) -> Result<Compiled, Problems> {
-    let reader = Reader::default();
-    let sources = reader.policies(&args.policies)?;
-    Compiled::new(sources, &reader, &SlotTables::default())
 }
 
 fn summary(compiled: &Compiled) -> String {

@@ -1,4 +1,7 @@
+use ombre_policy::policy::SlotTables;
+
 use super::*;
+use crate::source::Reader;
 use ombre_policy::load::SourceFile;
 use serde_json::json;
 

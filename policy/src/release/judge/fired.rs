@@ -6,6 +6,15 @@ use crate::release::settings::IdleStable;
 use crate::release::triggers::Trigger;
 use crate::release::triggers::relative::{self, Asked, Comparison, Live};
 
+const ERRORS: Asked = Asked {
+    errors: true,
+    slow: false,
+};
+const BOTH: Asked = Asked {
+    errors: true,
+    slow: true,
+};
+
 impl Judge {
     /// The trigger that fired; of several the one whose comparison most speaks for a move.
     pub(super) fn fired(&self, at: Moment, judgement: &Judgement) -> Option<(Trigger, Comparison)> {
@@ -29,42 +38,17 @@ impl Judge {
 
     pub(super) fn outage_by_tick(&self, at: Moment) -> Option<(Trigger, Comparison)> {
         let settings = self.settings.outage.as_ref()?;
-        let span = self
-            .settings
-            .evidence
-            .interval
-            .saturating_mul(u64::from(settings.ticks));
-        (self.runs.outage_tick >= settings.ticks).then(|| {
-            (
-                Trigger::Outage,
-                self.compare(
-                    at,
-                    span,
-                    Asked {
-                        errors: true,
-                        slow: false,
-                    },
-                ),
-            )
-        })
+        let interval = self.settings.evidence.interval;
+        let span = interval.saturating_mul(u64::from(settings.ticks));
+        let lasted = self.runs.outage_tick >= settings.ticks;
+        lasted.then(|| (Trigger::Outage, self.compare(at, span, ERRORS)))
     }
 
     fn outage_by_window(&self, at: Moment) -> Option<(Trigger, Comparison)> {
         let settings = self.settings.outage.as_ref()?;
         let span = self.settings.evidence.window;
-        (self.runs.outage_window >= settings.ticks).then(|| {
-            (
-                Trigger::Outage,
-                self.compare(
-                    at,
-                    span,
-                    Asked {
-                        errors: true,
-                        slow: false,
-                    },
-                ),
-            )
-        })
+        let lasted = self.runs.outage_window >= settings.ticks;
+        lasted.then(|| (Trigger::Outage, self.compare(at, span, ERRORS)))
     }
 
     fn sustained(&self, judgement: &Judgement) -> Option<(Trigger, Comparison)> {
@@ -82,19 +66,8 @@ impl Judge {
     fn scored(&self, at: Moment) -> Option<(Trigger, Comparison)> {
         let settings = self.settings.score.as_ref()?;
         let span = self.settings.evidence.short;
-        (self.runs.score >= settings.ticks).then(|| {
-            (
-                Trigger::Score,
-                self.compare(
-                    at,
-                    span,
-                    Asked {
-                        errors: true,
-                        slow: true,
-                    },
-                ),
-            )
-        })
+        let lasted = self.runs.score >= settings.ticks;
+        lasted.then(|| (Trigger::Score, self.compare(at, span, BOTH)))
     }
 
     fn compare(&self, at: Moment, span: Millis, asked: Asked) -> Comparison {
