@@ -95,6 +95,9 @@ pub struct ServeArgs {
     /// The file with the secret that webhooks are signed with (HMAC-SHA256).
     #[arg(long, value_name = "FILE", env = "OMBRE_WEBHOOK_SECRET_FILE")]
     pub webhook_secret_file: Option<PathBuf>,
+    /// What others are trusted by.
+    #[command(flatten)]
+    pub trust: TrustArgs,
     /// How the log is written; `RUST_LOG` filters it.
     #[arg(
         long,
@@ -103,6 +106,15 @@ pub struct ServeArgs {
         env = "OMBRE_LOG_FORMAT"
     )]
     pub log_format: LogFormat,
+}
+
+/// Whom TLS trusts.
+#[derive(Clone, Debug, clap::Args)]
+pub struct TrustArgs {
+    /// A file with certificates in PEM: authorities that are trusted beside those of the system,
+    /// wherever an address begins with <https://>.
+    #[arg(long, value_name = "FILE", env = "OMBRE_CA_FILE")]
+    pub ca_file: Option<PathBuf>,
 }
 
 /// `ombre validate`.
@@ -131,6 +143,9 @@ pub struct ExplainArgs {
         env = "OMBRE_CONTROLLER"
     )]
     pub controller: Option<Url>,
+    /// What the controller is trusted by.
+    #[command(flatten)]
+    pub trust: TrustArgs,
     /// The request's method.
     #[arg(short = 'X', long = "method", default_value = "GET")]
     pub method: String,
@@ -155,6 +170,9 @@ pub struct ControllerArgs {
         env = "OMBRE_CONTROLLER"
     )]
     pub controller: Url,
+    /// What it is trusted by.
+    #[command(flatten)]
+    pub trust: TrustArgs,
 }
 
 /// `ombre status`.

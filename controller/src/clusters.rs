@@ -10,6 +10,8 @@ use reqwest::{Client, Url};
 use serde::Deserialize;
 use tracing::warn;
 
+use crate::clients::Clients;
+
 /// Each Envoy has this long to answer.
 const TIME_LIMIT: Duration = Duration::from_secs(1);
 /// A thousand clusters with a dozen endpoints each take about 10 MiB.
@@ -49,8 +51,8 @@ struct Status {
 impl Clusters {
     /// # Errors
     /// When the HTTP client cannot be built.
-    pub fn new(admins: Vec<Url>) -> Result<Self, reqwest::Error> {
-        let client = Client::builder().timeout(TIME_LIMIT).no_proxy().build()?;
+    pub fn new(clients: &Clients, admins: Vec<Url>) -> Result<Self, reqwest::Error> {
+        let client = clients.builder().timeout(TIME_LIMIT).no_proxy().build()?;
         Ok(Self { client, admins })
     }
 

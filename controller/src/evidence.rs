@@ -15,6 +15,8 @@ use serde::Serialize;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
+use crate::clients::Clients;
+
 pub use envoy::{Envoy, FetchError};
 
 /// One answer of one proxy.
@@ -64,8 +66,8 @@ struct Source {
 impl Collector {
     /// # Errors
     /// When the HTTP client cannot be built.
-    pub fn new(admins: Vec<Url>) -> Result<Self, reqwest::Error> {
-        let client = envoy::client()?;
+    pub fn new(clients: &Clients, admins: Vec<Url>) -> Result<Self, reqwest::Error> {
+        let client = envoy::client(clients)?;
         let sources = admins.into_iter().map(|url| Source {
             status: SourceStatus {
                 url: url.to_string(),

@@ -8,10 +8,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::binaries;
 use crate::poll::{SOON, eventually};
 use crate::ports::Port;
 use crate::process::{Group, Process};
+use crate::{binaries, http};
 
 /// A controller. Dropping it kills it.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl Controller {
             process,
             port,
             settings,
-            http: reqwest::Client::new(),
+            http: http::client()?,
         })
     }
 

@@ -6,6 +6,7 @@ pub mod client;
 pub mod controller;
 pub mod demo;
 pub mod envoy;
+pub mod http;
 pub mod load;
 pub mod poll;
 pub mod ports;

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::Reading;
+use crate::clients::Clients;
 
 /// Envoy has this long to answer.
 const TIME_LIMIT: Duration = Duration::from_secs(2);
@@ -89,8 +90,8 @@ struct Bucket {
 ///
 /// # Errors
 /// When it cannot be built.
-pub fn client() -> Result<Client, reqwest::Error> {
-    Client::builder().timeout(TIME_LIMIT).no_proxy().build()
+pub fn client(clients: &Clients) -> Result<Client, reqwest::Error> {
+    clients.builder().timeout(TIME_LIMIT).no_proxy().build()
 }
 
 impl Envoy {
