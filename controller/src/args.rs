@@ -84,6 +84,19 @@ pub struct ServeArgs {
         value_delimiter = ','
     )]
     pub envoy_admins: Vec<Url>,
+    /// Take the evidence from this Prometheus, or another store with its query API, and not from
+    /// the Envoys' admin addresses: <http://127.0.0.1:9090>.
+    #[arg(long, value_name = "URL", env = "OMBRE_EVIDENCE_PROMQL")]
+    pub evidence_promql: Option<Url>,
+    /// Label matchers that leave the Envoys in question: `job="edge",zone=~"a|b"`.
+    #[arg(
+        long,
+        value_name = "MATCHERS",
+        default_value = "",
+        requires = "evidence_promql",
+        env = "OMBRE_PROMQL_SELECTOR"
+    )]
+    pub promql_selector: String,
     /// Told of every transition, alert and order, as JSON; repeat it for several.
     #[arg(
         long = "webhook",

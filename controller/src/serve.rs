@@ -94,7 +94,10 @@ fn engine(
     publisher: &Arc<Publisher>,
     nodes: &Arc<Nodes>,
 ) -> anyhow::Result<(Option<Engine>, Handle)> {
-    let collector = Collector::new(clients, args.envoy_admins.clone())?;
+    let collector = match args.evidence_promql.clone() {
+        Some(store) => Collector::of_store(clients, store, &args.promql_selector)?,
+        None => Collector::of_envoys(clients, args.envoy_admins.clone())?,
+    };
     let engine = Store::open(&args.state_dir)
         .map_err(anyhow::Error::new)
         .and_then(|store| {

@@ -38,7 +38,7 @@ fn start(dir: &Path, weight: u8, degrade: &str) -> (Engine, Handle) {
         publisher,
         nodes: Arc::default(),
         store: Arc::new(Store::open(dir).unwrap()),
-        collector: Collector::new(&clients, Vec::new()).unwrap(),
+        collector: Collector::of_envoys(&clients, Vec::new()).unwrap(),
         clients,
     })
     .unwrap()
