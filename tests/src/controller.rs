@@ -31,6 +31,8 @@ pub struct Settings {
     pub dir: PathBuf,
     /// The admin address of an Envoy whose clusters it checks.
     pub envoy_admin: String,
+    /// Arguments beside these.
+    pub arguments: Vec<String>,
     /// The process group it runs in.
     pub group: Group,
 }
@@ -167,6 +169,7 @@ impl Settings {
         command.arg("serve").arg("--policy").arg(&self.policy);
         command.args(["--listen", &port.address().to_string()]);
         command.args(["--envoy-admin", &self.envoy_admin]);
+        command.args(&self.arguments);
         command.arg("--state-dir").arg(self.dir.join("state"));
         Process::start("ombre", command, &self.dir.join("ombre.log"), self.group)
     }
