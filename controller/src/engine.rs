@@ -156,6 +156,19 @@ impl Handle {
         self.news.subscribe()
     }
 
+    /// Tells every listener.
+    #[cfg(test)]
+    pub(crate) fn tell(&self, news: News) {
+        // Nobody may listen.
+        let _ = self.news.send(Arc::new(news));
+    }
+
+    /// How many listen.
+    #[cfg(test)]
+    pub(crate) fn listeners(&self) -> usize {
+        self.news.receiver_count()
+    }
+
     /// What was kept.
     pub fn store(&self) -> Option<Arc<Store>> {
         self.store.clone()

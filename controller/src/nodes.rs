@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use axum::http::HeaderMap;
 use ombre_policy::document::{Kind, Revision};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::timestamp;
 
@@ -23,7 +24,7 @@ pub struct Nodes {
 }
 
 /// One Envoy.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Node {
     /// Its node id.
     pub name: String,
@@ -35,6 +36,7 @@ pub struct Node {
     pub applied: Revisions,
     /// Since when every worker runs that policy, as far as it told.
     #[serde(serialize_with = "timestamp::serialize")]
+    #[schema(value_type = String)]
     pub applied_since: SystemTime,
     /// The switches that are compiled in or set in its environment, in one line.
     pub switches: Option<String>,
@@ -42,18 +44,22 @@ pub struct Node {
     pub rejected: Option<u64>,
     /// When it was first heard of.
     #[serde(serialize_with = "timestamp::serialize")]
+    #[schema(value_type = String)]
     pub first_seen: SystemTime,
     /// When it polled last.
     #[serde(serialize_with = "timestamp::serialize")]
+    #[schema(value_type = String)]
     pub last_seen: SystemTime,
 }
 
 /// A revision of each document, where known.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Revisions {
     /// Of the policy.
+    #[schema(value_type = Option<u64>)]
     pub policy: Option<Revision>,
     /// Of the decisions.
+    #[schema(value_type = Option<u64>)]
     pub decisions: Option<Revision>,
 }
 
