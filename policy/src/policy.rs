@@ -2,6 +2,7 @@
 //! Only `load` makes one, so whoever holds one need not check again.
 
 pub(crate) mod cluster;
+mod cohorts;
 pub(crate) mod experiment;
 pub(crate) mod listener;
 pub(crate) mod names;
@@ -21,6 +22,7 @@ pub use cluster::{
     CircuitBreakers, Cluster, Endpoint, Health, Hosts, OWN_CLUSTER, OutlierDetection, SubjectName,
     UpstreamTls,
 };
+pub use cohorts::Cohort;
 pub(crate) use experiment::{Experiment, Group, Layer};
 pub use listener::{DownstreamTls, Listener, Nodes};
 pub use release::{Member, Release};
