@@ -1,5 +1,6 @@
 //! ombre's xDS server: the protocol as a pure state machine, and the gRPC services around it.
 
 pub mod message;
+pub mod resources;
 pub mod session;
 pub mod snapshot;

@@ -10,7 +10,7 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
 };
 use envoy_types::util::pack_any;
 use ombre_policy::policy::{DownstreamTls, SubjectName, UpstreamTls};
-use prost::{Message, Name};
+use prost::Name;
 
 use super::proto::{exactly, file};
 
@@ -44,7 +44,7 @@ pub(super) fn downstream(tls: &DownstreamTls) -> TransportSocket {
     })
 }
 
-fn socket(context: impl Message + Name) -> TransportSocket {
+fn socket(context: impl Name) -> TransportSocket {
     TransportSocket {
         name: "envoy.transport_sockets.tls".to_owned(),
         config_type: Some(ConfigType::TypedConfig(pack_any(context))),
