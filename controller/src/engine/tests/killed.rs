@@ -30,6 +30,7 @@ use crate::store::fault::Side;
 
 const LONG: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(2);
+const LATE: Duration = Duration::from_millis(25);
 /// Changes that wait in the log before the fail-back, besides those of the workers.
 const LOADED: u64 = 40;
 
@@ -40,7 +41,7 @@ enum Kill {
     Apply(u64),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 enum Owner {
     Unknown,
     Candidate,
@@ -49,7 +50,7 @@ enum Owner {
 }
 
 /// What the person at the controller does next. It outlives the controller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 enum Step {
     Load,
     FailBack,
@@ -112,12 +113,13 @@ impl World {
         }
     }
 
+    /// A worker follows a decision. On the way back ownership only ever goes on.
     fn owned(&mut self, proxy: usize, owner: Owner) {
-        self.owners[proxy] = owner;
+        let before = std::mem::replace(&mut self.owners[proxy], owner);
         let both = [Owner::Candidate, Owner::Stable].map(|owner| self.owners.contains(&owner));
-        if both == [true, true] && self.step < Step::Return {
-            self.wrong
-                .push(format!("both own writes: {:?}", self.owners));
+        if self.step < Step::Return && (both == [true, true] || owner < before) {
+            let told = format!("worker {proxy}: {before:?}, now {:?}", self.owners);
+            self.wrong.push(told);
         }
     }
 
@@ -131,12 +133,6 @@ impl World {
         let ts = self.tick();
         self.take(key, ts);
         self.written_by_stable += 1;
-    }
-}
-
-impl PartialOrd for Step {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        (*self as u8).partial_cmp(&(*other as u8))
     }
 }
 
@@ -200,6 +196,9 @@ async fn poll(app: Router, proxy: Arc<Mutex<Proxy>>, world: Arc<Shared<World>>, 
         };
         let (status, body) = ask(&app, request).await;
         if status == StatusCode::OK {
+            // One worker hears of everything late, so that a freeze is not everywhere at once.
+            let late = proxy.lock().await.number as u32;
+            sleep(LATE * late).await;
             let mut proxy = proxy.lock().await;
             // Decisions for a policy that has yet to come are taken with it.
             let _ = proxy.in_force.take(&body);
