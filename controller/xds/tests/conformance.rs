@@ -4,8 +4,10 @@
 //! does not have it: TTL (`TestTTLResponse`: it fails closed), prefixes (`TestLinearDeltaPrefix-
 //! Subscription`: no `xdstp`), REST, and inconsistent snapshots, which a policy cannot make.
 
+#[cfg(test)]
 #[path = "conformance/client.rs"]
 mod client;
+#[cfg(test)]
 #[path = "conformance/world.rs"]
 mod world;
 
