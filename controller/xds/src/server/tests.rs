@@ -153,9 +153,9 @@ struct Talk<A, T> {
     told: Streaming<T>,
 }
 
-impl<A, T> Talk<A, T> {
+impl<A: std::fmt::Debug, T> Talk<A, T> {
     async fn say(&self, asked: A) {
-        self.ask.send(asked).await.ok().expect("the stream is open");
+        self.ask.send(asked).await.expect("the stream is open");
     }
 
     async fn next(&mut self) -> Result<Option<T>, Status> {
