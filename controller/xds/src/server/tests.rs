@@ -45,6 +45,8 @@ impl Seen {
 }
 
 impl Observer for Seen {
+    fn streams(&self) {}
+
     fn sent(&self, kind: Type) {
         self.note(format!("sent {}", kind.short()));
     }
