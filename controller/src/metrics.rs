@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use ombre_policy::document::{Kind, Revision};
+use ombre_xds::snapshot::Type;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -26,6 +27,9 @@ pub struct Metrics {
     polls: Family<PollLabels, Counter>,
     polls_waiting: Gauge,
     nodes: Gauge,
+    xds_streams: Gauge,
+    xds_streams_refused: Counter,
+    xds_messages: Family<XdsLabels, Counter>,
 }
 
 /// What became of a load.
@@ -64,6 +68,32 @@ struct PollLabels {
     result: Poll,
 }
 
+/// What was said on an xDS stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Xds {
+    /// Resources were sent.
+    Push,
+    /// They were accepted.
+    Ack,
+    /// They were refused.
+    Nack,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct XdsLabels {
+    resource: TypeLabel,
+    message: Xds,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct TypeLabel(Type);
+
+impl EncodeLabelValue for TypeLabel {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
+        self.0.short().encode(encoder)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum KindLabel {
     Policy,
@@ -92,6 +122,9 @@ impl Default for Metrics {
             polls: Family::default(),
             polls_waiting: Gauge::default(),
             nodes: Gauge::default(),
+            xds_streams: Gauge::default(),
+            xds_streams_refused: Counter::default(),
+            xds_messages: Family::default(),
         };
         metrics.register();
         metrics
@@ -136,6 +169,24 @@ impl Metrics {
         self.polls.get_or_create(&PollLabels { kind, result }).inc();
     }
 
+    /// Counts what was said on an xDS stream.
+    pub fn xds(&self, kind: Type, message: Xds) {
+        let resource = TypeLabel(kind);
+        self.xds_messages
+            .get_or_create(&XdsLabels { resource, message })
+            .inc();
+    }
+
+    /// Notes that an xDS stream began or ended.
+    pub fn xds_streams(&self, open: usize) {
+        self.xds_streams.set(i64::try_from(open).unwrap_or(i64::MAX));
+    }
+
+    /// Counts an xDS stream that was ended because of what the client did.
+    pub fn xds_stream_refused(&self) {
+        self.xds_streams_refused.inc();
+    }
+
     /// The text that Prometheus reads.
     pub fn text(&self, polls_waiting: usize, nodes: usize) -> String {
         self.polls_waiting
@@ -163,7 +214,8 @@ impl Metrics {
             "Long polls that wait now",
             &self.polls_waiting,
         );
-        gauge("nodes", "Envoys that polled lately", &self.nodes);
+        gauge("nodes", "Envoys that polled or were served over xDS lately", &self.nodes);
+        gauge("xds_streams", "xDS streams that are open", &self.xds_streams);
         registry.register(
             "policy_revision",
             "Revision of the policy in force, Unix milliseconds",
@@ -189,6 +241,16 @@ impl Metrics {
             "state_saves",
             "Attempts to save the state",
             self.state_saves.clone(),
+        );
+        registry.register(
+            "xds_streams_refused",
+            "xDS streams that were ended because of what the client did",
+            self.xds_streams_refused.clone(),
+        );
+        registry.register(
+            "xds_messages",
+            "What was pushed over xDS by type, and how often it was accepted (ack) and refused (nack)",
+            self.xds_messages.clone(),
         );
         registry.register(
             "polls",
