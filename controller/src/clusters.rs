@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use ombre_policy::policy::Policy;
 use ombre_policy::problem::{Problem, Problems};
-use reqwest::{Client, Url};
+use reqwest::{Client, Response, Url};
 use serde::Deserialize;
 use tracing::warn;
+
+use crate::clients::Clients;
+use crate::clients::body::{BodyError, body};
 
 /// Each Envoy has this long to answer.
 const TIME_LIMIT: Duration = Duration::from_secs(1);
@@ -24,12 +27,9 @@ pub struct Clusters {
 /// Why an Envoy did not say which clusters it has.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
-    /// No answer, or not in time.
+    /// No answer, or none of a sensible size.
     #[error(transparent)]
-    Http(#[from] reqwest::Error),
-    /// An answer without end.
-    #[error("the answer is larger than {SIZE_LIMIT} bytes")]
-    Large,
+    Body(#[from] BodyError),
     /// Another answer than Envoy's.
     #[error("the answer is not Envoy's list of clusters: {0}")]
     Answer(#[from] serde_json::Error),
@@ -49,8 +49,8 @@ struct Status {
 impl Clusters {
     /// # Errors
     /// When the HTTP client cannot be built.
-    pub fn new(admins: Vec<Url>) -> Result<Self, reqwest::Error> {
-        let client = Client::builder().timeout(TIME_LIMIT).no_proxy().build()?;
+    pub fn new(clients: &Clients, admins: Vec<Url>) -> Result<Self, reqwest::Error> {
+        let client = clients.builder().timeout(TIME_LIMIT).no_proxy().build()?;
         Ok(Self { client, admins })
     }
 
@@ -80,14 +80,9 @@ impl Clusters {
         let mut url = admin.clone();
         url.set_path("/clusters");
         url.set_query(Some("format=json"));
-        let mut response = self.client.get(url).send().await?.error_for_status()?;
-        let mut body = Vec::new();
-        while let Some(part) = response.chunk().await? {
-            if body.len() + part.len() > SIZE_LIMIT {
-                return Err(AdminError::Large);
-            }
-            body.extend_from_slice(&part);
-        }
+        let response = self.client.get(url).send().await;
+        let response = response.and_then(Response::error_for_status);
+        let body = body(response.map_err(BodyError::from)?, SIZE_LIMIT).await?;
         let answer: Answer = serde_json::from_slice(&body)?;
         let names = answer.cluster_statuses.into_iter();
         Ok(names.map(|status| status.name).collect())

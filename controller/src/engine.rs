@@ -24,6 +24,7 @@ use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info};
 
+use crate::clients::Clients;
 use crate::evidence::Collector;
 use crate::nodes::Nodes;
 use crate::publish::Publisher;
@@ -117,6 +118,8 @@ pub struct Parts {
     pub store: Arc<Store>,
     /// Where evidence comes from.
     pub collector: Collector,
+    /// By which sync logs are applied.
+    pub clients: Clients,
 }
 
 impl Handle {
@@ -186,6 +189,7 @@ impl Engine {
             nodes,
             store,
             collector,
+            clients,
         } = parts;
         let kept = store.releases()?.into_iter();
         let (outbox, inbox) = mpsc::channel(INBOX);
@@ -195,7 +199,7 @@ impl Engine {
             publisher,
             nodes,
             collector,
-            client: drain::client()?,
+            client: drain::client(&clients)?,
             services: BTreeMap::new(),
             dormant: kept
                 .map(|record| (record.service.clone(), record))

@@ -5,6 +5,7 @@
 pub mod app;
 pub mod args;
 pub mod bootstrap;
+pub mod clients;
 pub mod clusters;
 pub mod compiled;
 pub mod documents;

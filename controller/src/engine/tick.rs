@@ -10,7 +10,7 @@ use ombre_policy::release::machine::{Event, Permit, Phase};
 use serde_json::json;
 
 use super::{Engine, News, TICK, now};
-use crate::evidence::Reading;
+use crate::evidence::{Readings, Wanted};
 
 /// A tick waits at most this long for evidence; what comes later belongs to the next.
 const PATIENCE: Duration = Duration::from_millis(400);
@@ -28,11 +28,7 @@ impl Engine {
         let started = now();
         let readings = self
             .collector
-            .collect(
-                &Arc::clone(&self.clusters),
-                started,
-                PATIENCE.min(period / 2),
-            )
+            .collect(&self.wanted(), started, PATIENCE.min(period / 2))
             .await;
         let judged = self.judge(&readings, now());
         let permits = self.permits(&judged, now());
@@ -49,6 +45,19 @@ impl Engine {
         period
     }
 
+    /// What the most patient service still takes for evidence; each looks at the age itself.
+    fn wanted(&self) -> Wanted {
+        let evidence = || {
+            let services = self.services.values();
+            services.map(|service| &service.settings.evidence)
+        };
+        Wanted {
+            clusters: Arc::clone(&self.clusters),
+            interval: evidence().map(|it| it.interval).min().unwrap_or_default(),
+            stale: evidence().map(|it| it.stale).max().unwrap_or_default(),
+        }
+    }
+
     fn period(&self) -> Duration {
         let intervals = self.services.values();
         let shortest = intervals
@@ -58,7 +67,7 @@ impl Engine {
     }
 
     /// Judges each release that is due; none where there is nothing new to say.
-    fn judge(&mut self, readings: &[Option<Reading>], now: Moment) -> Vec<Option<Judgement>> {
+    fn judge(&mut self, readings: &Readings, now: Moment) -> Vec<Option<Judgement>> {
         let mut judged = Vec::with_capacity(self.services.len());
         for (name, service) in &mut self.services {
             if now.unix_millis() + SLACK < service.due.unix_millis() {
