@@ -1,10 +1,14 @@
 //! What the command line and the environment say. The help texts here are the reference.
 
+mod bootstrap;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use reqwest::Url;
+
+pub use bootstrap::{BootstrapArgs, Upstream};
 
 /// Gray release behind Envoy.
 #[derive(Debug, Parser)]
@@ -44,6 +48,8 @@ pub enum Command {
     Simulate(SimulateArgs),
     /// Write down the evidence of a running controller, for `simulate`, until it is ended.
     Record(RecordArgs),
+    /// Print the configuration that an Envoy starts with to get all else by xDS.
+    Bootstrap(BootstrapArgs),
 }
 
 /// `ombre serve`.

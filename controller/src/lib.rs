@@ -4,6 +4,7 @@
 
 pub mod app;
 pub mod args;
+pub mod bootstrap;
 pub mod clients;
 pub mod clusters;
 pub mod compiled;
