@@ -4,6 +4,7 @@
 
 mod account;
 mod board;
+mod breakers;
 mod drain;
 mod follow;
 mod perform;
@@ -25,10 +26,13 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{error, info};
 
 use crate::evidence::Collector;
+use crate::metrics::Metrics;
 use crate::nodes::Nodes;
 use crate::publish::Publisher;
 use crate::store::{Record, Store, StoreError};
 pub use board::{Board, ServiceView};
+use breakers::Breakers;
+pub use breakers::ClusterView;
 use drain::Applied;
 pub(crate) use follow::whole;
 use service::Service;
@@ -100,6 +104,7 @@ pub struct Engine {
     dormant: BTreeMap<String, Record>,
     followed: Option<follow::Followed>,
     clusters: Arc<Vec<String>>,
+    breakers: Breakers,
     inbox: mpsc::Receiver<Message>,
     outbox: mpsc::Sender<Message>,
     board: watch::Sender<Arc<Board>>,
@@ -118,6 +123,8 @@ pub struct Parts {
     pub store: Arc<Store>,
     /// Where evidence comes from.
     pub collector: Collector,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Handle {
@@ -187,6 +194,7 @@ impl Engine {
             nodes,
             store,
             collector,
+            metrics,
         } = parts;
         let kept = store.releases()?.into_iter();
         let (outbox, inbox) = mpsc::channel(INBOX);
@@ -203,6 +211,7 @@ impl Engine {
                 .collect(),
             followed: None,
             clusters: Arc::default(),
+            breakers: Breakers::new(metrics),
             inbox,
             outbox: outbox.clone(),
             board,

@@ -39,7 +39,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let publisher = Arc::new(Publisher::new(dir, saved, Arc::clone(&metrics)));
     let (stop, stopped) = watch::channel(false);
     let nodes = Arc::new(Nodes::default());
-    let (engine, handle) = engine(&args, &publisher, &nodes)?;
+    let (engine, handle) = engine(&args, &publisher, &nodes, &metrics)?;
     for webhook in webhooks(&args.webhooks, args.webhook_secret_file.as_deref())? {
         tokio::spawn(webhook.run(handle.news(), stopped.clone()));
     }
@@ -87,6 +87,7 @@ fn engine(
     args: &ServeArgs,
     publisher: &Arc<Publisher>,
     nodes: &Arc<Nodes>,
+    metrics: &Arc<Metrics>,
 ) -> anyhow::Result<(Option<Engine>, Handle)> {
     let collector = Collector::new(args.envoy_admins.clone())?;
     let engine = Store::open(&args.state_dir)
@@ -97,6 +98,7 @@ fn engine(
                 nodes: Arc::clone(nodes),
                 store: Arc::new(store),
                 collector,
+                metrics: Arc::clone(metrics),
             })
         });
     Ok(match engine {

@@ -49,6 +49,17 @@ impl Policy {
         })
     }
 
+    /// Every version that is served, as service, version and Envoy cluster.
+    pub fn serving(&self) -> impl Iterator<Item = (&str, &str, &str)> {
+        self.services.iter().flat_map(|service| {
+            let versions = service.versions.iter();
+            versions.map(|version| {
+                let (name, cluster) = (version.name.as_str(), version.cluster.as_str());
+                (service.name.as_str(), name, cluster)
+            })
+        })
+    }
+
     /// Every Envoy cluster that is named, with the file and path that name it.
     pub fn clusters(&self) -> impl Iterator<Item = (&str, &str, &str)> {
         self.services

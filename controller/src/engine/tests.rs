@@ -41,6 +41,7 @@ fn start(dir: &Path, weight: u8, degrade: &str) -> (Engine, Handle) {
         nodes: Arc::default(),
         store: Arc::new(Store::open(dir).unwrap()),
         collector: Collector::new(Vec::new()).unwrap(),
+        metrics: Arc::default(),
     })
     .unwrap()
 }

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ombre_policy::duration::Moment;
+use ombre_policy::duration::{Millis, Moment};
 use ombre_policy::release::fleet::{Standing, admit};
 use ombre_policy::release::judge::{Judgement, Verdict};
 use ombre_policy::release::machine::{Event, Permit, Phase};
 use serde_json::json;
 use tokio::time::Instant;
+use tracing::info;
 
+use super::perform::chance;
 use super::{Engine, News, TICK, now};
 use crate::evidence::Reading;
 
@@ -26,7 +28,7 @@ impl Engine {
         self.probe_store().await;
         self.follow().await;
         let period = self.period();
-        if self.services.is_empty() {
+        if self.clusters.is_empty() {
             return period;
         }
         let started = now();
@@ -38,6 +40,7 @@ impl Engine {
                 PATIENCE.min(period / 2),
             )
             .await;
+        self.tick_breakers(&readings, period);
         let judged = self.judge(&readings, now());
         let permits = self.permits(&judged, now());
         let names: Vec<String> = self.services.keys().cloned().collect();
@@ -51,6 +54,19 @@ impl Engine {
         self.confirm_freezes().await;
         self.publish().await;
         period
+    }
+
+    fn tick_breakers(&mut self, readings: &[Option<Reading>], period: Duration) {
+        let interval = Millis::new(u64::try_from(period.as_millis()).unwrap_or(u64::MAX));
+        for changed in self.breakers.tick(readings, interval, now(), chance()) {
+            let (cluster, state) = (&changed.breaker.cluster_name, changed.state);
+            let failure_rate = changed.breaker.failure_rate.get();
+            info!(%cluster, ?state, failure_rate, "breaker");
+            if let Ok(data) = serde_json::to_value(&changed) {
+                let kind = "breaker".to_owned();
+                let _ = self.news.send(Arc::new(News { kind, data }));
+            }
+        }
     }
 
     /// A store that cannot be written is known of before something must be kept, and one that can be

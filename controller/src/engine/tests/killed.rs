@@ -337,6 +337,7 @@ impl Stage {
                 nodes: Arc::clone(&nodes),
                 store: Arc::clone(&store),
                 collector: Collector::new(Vec::new()).unwrap(),
+                metrics: Arc::default(),
             })
             .unwrap();
             let (stop, stopped) = watch::channel(false);
