@@ -102,7 +102,8 @@ impl Breakers {
         refreshed
     }
 
-    /// Takes one tick, and returns the breakers that changed.
+    /// Takes one tick, and returns the breakers that are closed no more, or again. What is between is not
+    /// told: without requests an open breaker is half open now and then for ever.
     pub(super) fn tick(
         &mut self,
         readings: &[Option<Reading>],
@@ -137,7 +138,10 @@ impl Breakers {
         for view in &after {
             self.metrics.breaker(view);
         }
-        let state = |view: &ClusterView| (view.breaker.cluster_name.clone(), view.state);
+        let state = |view: &ClusterView| {
+            let closed = view.state == Circuit::Closed;
+            (view.breaker.cluster_name.clone(), closed)
+        };
         let known: Vec<_> = before.iter().map(state).collect();
         let changed = |view: &ClusterView| !known.contains(&state(view));
         after.into_iter().filter(changed).collect()
