@@ -95,7 +95,7 @@ async fn decides(mut worker: Connection, due: String) -> Result<(Connection, Ins
 
 /// Holds the long poll for policies, and tells when each one came.
 async fn listen(controller: SocketAddr, heard: UnboundedSender<Instant>) -> Result<()> {
-    let http = reqwest::Client::new();
+    let http = ombre_tests::http::client()?;
     let mut after = 0;
     while !heard.is_closed() {
         let url = format!("http://{controller}/v1/delivery/policy?after={after}");

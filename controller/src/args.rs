@@ -84,6 +84,19 @@ pub struct ServeArgs {
         value_delimiter = ','
     )]
     pub envoy_admins: Vec<Url>,
+    /// Take the evidence from this Prometheus, or another store with its query API, and not from
+    /// the Envoys' admin addresses: <http://127.0.0.1:9090>.
+    #[arg(long, value_name = "URL", env = "OMBRE_EVIDENCE_PROMQL")]
+    pub evidence_promql: Option<Url>,
+    /// Label matchers that leave the Envoys in question: `job="edge",zone=~"a|b"`.
+    #[arg(
+        long,
+        value_name = "MATCHERS",
+        default_value = "",
+        requires = "evidence_promql",
+        env = "OMBRE_PROMQL_SELECTOR"
+    )]
+    pub promql_selector: String,
     /// Told of every transition, alert and order, as JSON; repeat it for several.
     #[arg(
         long = "webhook",
@@ -95,6 +108,9 @@ pub struct ServeArgs {
     /// The file with the secret that webhooks are signed with (HMAC-SHA256).
     #[arg(long, value_name = "FILE", env = "OMBRE_WEBHOOK_SECRET_FILE")]
     pub webhook_secret_file: Option<PathBuf>,
+    /// What others are trusted by.
+    #[command(flatten)]
+    pub trust: TrustArgs,
     /// How the log is written; `RUST_LOG` filters it.
     #[arg(
         long,
@@ -103,6 +119,15 @@ pub struct ServeArgs {
         env = "OMBRE_LOG_FORMAT"
     )]
     pub log_format: LogFormat,
+}
+
+/// Whom TLS trusts.
+#[derive(Clone, Debug, clap::Args)]
+pub struct TrustArgs {
+    /// A file with certificates in PEM: authorities that are trusted beside those of the system,
+    /// wherever an address begins with <https://>.
+    #[arg(long, value_name = "FILE", env = "OMBRE_CA_FILE")]
+    pub ca_file: Option<PathBuf>,
 }
 
 /// `ombre validate`.
@@ -131,6 +156,9 @@ pub struct ExplainArgs {
         env = "OMBRE_CONTROLLER"
     )]
     pub controller: Option<Url>,
+    /// What the controller is trusted by.
+    #[command(flatten)]
+    pub trust: TrustArgs,
     /// The request's method.
     #[arg(short = 'X', long = "method", default_value = "GET")]
     pub method: String,
@@ -155,6 +183,9 @@ pub struct ControllerArgs {
         env = "OMBRE_CONTROLLER"
     )]
     pub controller: Url,
+    /// What it is trusted by.
+    #[command(flatten)]
+    pub trust: TrustArgs,
 }
 
 /// `ombre status`.

@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use ombre_policy::policy::Policy;
 use ombre_policy::problem::{Problem, Problems};
-use reqwest::{Client, Url};
+use reqwest::{Client, Response, Url};
 use serde::Deserialize;
 use tracing::warn;
+
+use crate::clients::Clients;
+use crate::clients::body::{BodyError, body};
 
 /// Each Envoy has this long to answer.
 const TIME_LIMIT: Duration = Duration::from_secs(1);
@@ -24,12 +27,9 @@ pub struct Clusters {
 /// Why an Envoy did not say which clusters it has.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
-    /// No answer, or not in time.
+    /// No answer, or none of a sensible size.
     #[error(transparent)]
-    Http(#[from] reqwest::Error),
-    /// An answer without end.
-    #[error("the answer is larger than {SIZE_LIMIT} bytes")]
-    Large,
+    Body(#[from] BodyError),
     /// Another answer than Envoy's.
     #[error("the answer is not Envoy's list of clusters: {0}")]
     Answer(#[from] serde_json::Error),
@@ -49,17 +49,21 @@ struct Status {
 impl Clusters {
     /// # Errors
     /// When the HTTP client cannot be built.
-    pub fn new(admins: Vec<Url>) -> Result<Self, reqwest::Error> {
-        let client = Client::builder().timeout(TIME_LIMIT).no_proxy().build()?;
+    pub fn new(clients: &Clients, admins: Vec<Url>) -> Result<Self, reqwest::Error> {
+        let client = clients.builder().timeout(TIME_LIMIT).no_proxy().build()?;
         Ok(Self { client, admins })
     }
 
     /// Checks a policy's clusters against every Envoy that answers. One that does not answer may
-    /// be starting; that is logged and no reason to refuse.
+    /// be starting; that is logged and no reason to refuse. Clusters that the policy itself
+    /// delivers are not asked for: Envoy gets them after the policy is taken.
     ///
     /// # Errors
     /// One problem for each cluster that some Envoy does not have.
     pub async fn check(&self, policy: &Policy) -> Result<(), Problems> {
+        if !policy.clusters().is_empty() {
+            return Ok(());
+        }
         let mut problems = Vec::new();
         for admin in &self.admins {
             match self.known(admin).await {
@@ -76,14 +80,9 @@ impl Clusters {
         let mut url = admin.clone();
         url.set_path("/clusters");
         url.set_query(Some("format=json"));
-        let mut response = self.client.get(url).send().await?.error_for_status()?;
-        let mut body = Vec::new();
-        while let Some(part) = response.chunk().await? {
-            if body.len() + part.len() > SIZE_LIMIT {
-                return Err(AdminError::Large);
-            }
-            body.extend_from_slice(&part);
-        }
+        let response = self.client.get(url).send().await;
+        let response = response.and_then(Response::error_for_status);
+        let body = body(response.map_err(BodyError::from)?, SIZE_LIMIT).await?;
         let answer: Answer = serde_json::from_slice(&body)?;
         let names = answer.cluster_statuses.into_iter();
         Ok(names.map(|status| status.name).collect())
@@ -92,7 +91,7 @@ impl Clusters {
 
 fn missing(policy: &Policy, known: &BTreeSet<String>, admin: &Url) -> Vec<Problem> {
     policy
-        .clusters()
+        .named_clusters()
         .filter(|(_, _, cluster)| !known.contains(*cluster))
         .map(|(file, path, cluster)| Problem {
             file: file.to_owned(),

@@ -25,6 +25,7 @@ use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info};
 
+use crate::clients::Clients;
 use crate::evidence::Collector;
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
@@ -125,6 +126,8 @@ pub struct Parts {
     pub collector: Collector,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// By which sync logs are applied.
+    pub clients: Clients,
 }
 
 impl Handle {
@@ -195,6 +198,7 @@ impl Engine {
             store,
             collector,
             metrics,
+            clients,
         } = parts;
         let kept = store.releases()?.into_iter();
         let (outbox, inbox) = mpsc::channel(INBOX);
@@ -204,7 +208,7 @@ impl Engine {
             publisher,
             nodes,
             collector,
-            client: drain::client()?,
+            client: drain::client(&clients)?,
             services: BTreeMap::new(),
             dormant: kept
                 .map(|record| (record.service.clone(), record))

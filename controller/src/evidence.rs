@@ -1,28 +1,37 @@
-//! Where counts come from: every Envoy is asked at every tick, one request in flight each, and
-//! what came in time is handed on. Concludes nothing.
+//! Where counts come from: every source is asked at every tick, one request in flight each, and
+//! what came in time is handed on. A source is an Envoy, or a store that scrapes many. Concludes
+//! nothing.
 
 pub mod envoy;
 pub mod ledger;
+pub mod promql;
+mod roster;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ombre_policy::duration::Moment;
+use ombre_policy::duration::{Millis, Moment};
 use ombre_policy::release::evidence::Histogram;
 use reqwest::Url;
 use serde::Serialize;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
-pub use envoy::{Envoy, FetchError};
+use crate::clients::Clients;
+use envoy::Envoy;
+use promql::Store;
+use roster::Roster;
+pub use roster::{ProxyId, Readings};
 
 /// One answer of one proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading {
-    /// When it was asked for.
+    /// When its counters were read.
     pub at: Moment,
-    /// Counters of the clusters that it has, by name.
+    /// How long that was ago when it was asked for.
+    pub age: Millis,
+    /// Counters of the clusters that it has, by the names that they have in statistics.
     pub clusters: BTreeMap<String, ClusterTotals>,
 }
 
@@ -37,69 +46,122 @@ pub struct ClusterTotals {
     pub latency: Histogram,
 }
 
-/// How a proxy answered the last time.
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The clusters.
+    pub clusters: Arc<Vec<String>>,
+    /// How often it is asked for.
+    pub interval: Millis,
+    /// The age from which evidence is none.
+    pub stale: Millis,
+}
+
+/// What a source said of its proxies.
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// Each proxy, by a name that it keeps, and its counters, if they can be used.
+    pub proxies: Vec<(String, Option<Reading>)>,
+    /// What is wrong with some of it.
+    pub complaint: Option<String>,
+}
+
+/// Why a source did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// An Envoy.
+    #[error(transparent)]
+    Envoy(#[from] envoy::FetchError),
+    /// A store.
+    #[error(transparent)]
+    Store(#[from] promql::QueryError),
+}
+
+/// How a source answered the last time.
 #[derive(Clone, Debug, Serialize)]
 pub struct SourceStatus {
-    /// Its admin address.
+    /// Its address.
     pub url: String,
-    /// The last answer that could be used.
+    /// The proxies that it is waited for to tell of.
+    pub proxies: usize,
+    /// When it was asked for the last answer that could be used.
     pub answered: Option<Moment>,
-    /// Why the last one could not.
+    /// What is wrong with the last one.
     pub error: Option<String>,
 }
 
-/// All proxies.
+/// All sources.
 #[derive(Debug)]
 pub struct Collector {
     sources: Vec<Source>,
+    roster: Roster,
 }
 
 #[derive(Debug)]
 struct Source {
-    envoy: Arc<Envoy>,
-    asking: Option<JoinHandle<Result<Reading, FetchError>>>,
+    origin: Arc<Origin>,
+    asking: Option<JoinHandle<Result<Answer, AskError>>>,
+    asked: Moment,
     status: SourceStatus,
 }
 
+#[derive(Debug)]
+enum Origin {
+    Envoy(Envoy),
+    Store(Store),
+}
+
 impl Collector {
+    /// Evidence from each of these Envoys, by their admin addresses.
+    ///
     /// # Errors
     /// When the HTTP client cannot be built.
-    pub fn new(admins: Vec<Url>) -> Result<Self, reqwest::Error> {
-        let client = envoy::client()?;
-        let sources = admins.into_iter().map(|url| Source {
-            status: SourceStatus {
-                url: url.to_string(),
-                answered: None,
-                error: None,
-            },
-            envoy: Arc::new(Envoy::new(client.clone(), url)),
-            asking: None,
-        });
+    pub fn of_envoys(clients: &Clients, admins: Vec<Url>) -> Result<Self, reqwest::Error> {
+        let client = envoy::client(clients)?;
+        let mut roster = Roster::default();
+        let mut sources = Vec::new();
+        for (number, url) in admins.into_iter().enumerate() {
+            // An Envoy that was named is waited for, whether it ever answered or not.
+            roster.enlist(number);
+            let shown = url.to_string();
+            let origin = Origin::Envoy(Envoy::new(client.clone(), url));
+            sources.push(Source::new(origin, shown));
+        }
+        Ok(Self { sources, roster })
+    }
+
+    /// Evidence from this store, of all the Envoys that `selector` (label matchers, separated by
+    /// commas, may be empty) leaves.
+    ///
+    /// # Errors
+    /// When the HTTP client cannot be built.
+    pub fn of_store(clients: &Clients, url: Url, selector: &str) -> Result<Self, reqwest::Error> {
+        let shown = promql::shown(&url);
+        let origin = Origin::Store(Store::new(promql::client(clients)?, url, selector));
         Ok(Self {
-            sources: sources.collect(),
+            sources: vec![Source::new(origin, shown)],
+            roster: Roster::default(),
         })
     }
 
-    /// Asks every proxy that is not being asked yet, and returns what is there within `patience`,
-    /// one entry for each proxy. A late answer belongs to a later tick.
-    pub async fn collect(
-        &mut self,
-        clusters: &Arc<Vec<String>>,
-        now: Moment,
-        patience: Duration,
-    ) -> Vec<Option<Reading>> {
+    /// Asks every source that is not being asked yet, and returns what is there within `patience`.
+    /// A late answer belongs to a later tick.
+    pub async fn collect(&mut self, wanted: &Wanted, now: Moment, patience: Duration) -> Readings {
         let deadline = Instant::now() + patience;
         for source in &mut self.sources {
-            source.ask(clusters, now);
+            source.ask(wanted, now);
         }
-        let mut readings = Vec::with_capacity(self.sources.len());
-        for source in &mut self.sources {
-            readings.push(source.take(deadline).await);
+        self.roster.open();
+        for (number, source) in self.sources.iter_mut().enumerate() {
+            for (name, reading) in source.take(deadline).await {
+                self.roster.note(number, name, reading, now);
+            }
+            source.status.proxies = self.roster.of_source(number);
         }
-        readings
+        self.roster.close(now)
     }
 
-    /// How each proxy answered the last time.
+    /// How each source answered the last time.
     pub fn status(&self) -> Vec<SourceStatus> {
         let status = self.sources.iter().map(|source| source.status.clone());
         status.collect()
@@ -107,34 +169,64 @@ impl Collector {
 }
 
 impl Source {
-    fn ask(&mut self, clusters: &Arc<Vec<String>>, now: Moment) {
-        if self.asking.is_none() {
-            let (envoy, clusters) = (Arc::clone(&self.envoy), Arc::clone(clusters));
-            let ask = async move { envoy.read(&clusters, now).await };
-            self.asking = Some(tokio::spawn(ask));
+    fn new(origin: Origin, url: String) -> Self {
+        Self {
+            origin: Arc::new(origin),
+            asking: None,
+            asked: Moment::from_unix_millis(0),
+            status: SourceStatus {
+                url,
+                proxies: 0,
+                answered: None,
+                error: None,
+            },
         }
     }
 
-    async fn take(&mut self, deadline: Instant) -> Option<Reading> {
-        let Ok(joined) = timeout_at(deadline, self.asking.as_mut()?).await else {
+    fn ask(&mut self, wanted: &Wanted, now: Moment) {
+        if self.asking.is_none() {
+            let (origin, wanted) = (Arc::clone(&self.origin), wanted.clone());
+            self.asked = now;
+            self.asking = Some(tokio::spawn(async move { origin.read(&wanted, now).await }));
+        }
+    }
+
+    async fn take(&mut self, deadline: Instant) -> Vec<(String, Option<Reading>)> {
+        let Some(asking) = self.asking.as_mut() else {
+            return Vec::new();
+        };
+        let Ok(joined) = timeout_at(deadline, asking).await else {
             self.status.error = Some("no answer yet".to_owned());
-            return None;
+            return Vec::new();
         };
         self.asking = None;
-        match joined {
-            Ok(Ok(reading)) => {
-                self.status.answered = Some(reading.at);
-                self.status.error = None;
-                Some(reading)
+        let error = match joined {
+            Ok(Ok(answer)) => {
+                if answer.proxies.iter().any(|(_, reading)| reading.is_some()) {
+                    self.status.answered = Some(self.asked);
+                }
+                self.status.error = answer.complaint;
+                return answer.proxies;
             }
-            Ok(Err(error)) => {
-                self.status.error = Some(error.to_string());
-                None
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        self.status.error = Some(error);
+        Vec::new()
+    }
+}
+
+impl Origin {
+    async fn read(&self, wanted: &Wanted, now: Moment) -> Result<Answer, AskError> {
+        match self {
+            Self::Envoy(envoy) => {
+                let reading = envoy.read(&wanted.clusters, now).await?;
+                Ok(Answer {
+                    proxies: vec![(String::new(), Some(reading))],
+                    complaint: None,
+                })
             }
-            Err(error) => {
-                self.status.error = Some(error.to_string());
-                None
-            }
+            Self::Store(store) => Ok(store.read(wanted, now).await?),
         }
     }
 }

@@ -27,7 +27,7 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     // Checked here as well, so that the mistake is told without a controller.
     let question = request.question()?;
     if let Some(controller) = &args.controller {
-        say(ask(controller, &request, args.output)?)?;
+        say(ask(controller, args, &request)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     let compiled = match Compiled::from_files(&args.policies) {
@@ -47,9 +47,9 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn ask(controller: &Url, request: &Request, output: OutputFormat) -> anyhow::Result<String> {
-    let answer = Remote::new(controller)?.post("/v1/explain", request)?;
-    match output {
+fn ask(controller: &Url, args: &ExplainArgs, request: &Request) -> anyhow::Result<String> {
+    let answer = Remote::new(controller, &args.trust)?.post("/v1/explain", request)?;
+    match args.output {
         OutputFormat::Json => {
             let explanation = answer
                 .get("explanation")

@@ -4,6 +4,7 @@
 
 pub mod app;
 pub mod args;
+pub mod clients;
 pub mod clusters;
 pub mod compiled;
 pub mod documents;

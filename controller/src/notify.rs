@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::warn;
 
+use crate::clients::Clients;
 use crate::engine::{News, now};
 
 const TIME_LIMIT: Duration = Duration::from_secs(5);
@@ -40,17 +41,20 @@ pub struct Webhook {
 /// The webhooks at `urls`, which share the secret in the file.
 ///
 /// # Errors
-/// When an address is not `http`, the secret cannot be read or is too short, or the HTTP client cannot be built.
-pub fn webhooks(urls: &[Url], secret: Option<&Path>) -> anyhow::Result<Vec<Webhook>> {
+/// When an address is neither `http` nor `https`, the secret cannot be read or is too short, or the HTTP client cannot be built.
+pub fn webhooks(
+    clients: &Clients,
+    urls: &[Url],
+    secret: Option<&Path>,
+) -> anyhow::Result<Vec<Webhook>> {
     for url in urls {
-        // This build has no TLS: what is sent outwards goes through a proxy of yours.
         ensure!(
-            url.scheme() == "http",
-            "`{url}` is not an `http://` address"
+            ["http", "https"].contains(&url.scheme()),
+            "`{url}` is not an `http://` or `https://` address"
         );
     }
     let secret = secret.map(read_secret).transpose()?;
-    let client = Client::builder().timeout(TIME_LIMIT).build()?;
+    let client = clients.builder().timeout(TIME_LIMIT).build()?;
     let webhook = |url: &Url| Webhook {
         client: client.clone(),
         url: url.clone(),

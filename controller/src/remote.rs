@@ -16,7 +16,10 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use crate::app::services::OrderBody;
-use crate::args::{HistoryArgs, OrderArgs, OutputFormat, RollbackArgs, SetWeightArgs, StatusArgs};
+use crate::args::{
+    HistoryArgs, OrderArgs, OutputFormat, RollbackArgs, SetWeightArgs, StatusArgs, TrustArgs,
+};
+use crate::clients::Clients;
 use crate::stdout::say;
 
 /// How long a controller has to answer.
@@ -37,11 +40,12 @@ impl Remote {
     ///
     /// # Errors
     /// When the HTTP client cannot be built.
-    pub fn new(controller: &Url) -> anyhow::Result<Self> {
+    pub fn new(controller: &Url, trust: &TrustArgs) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let client = Client::builder().timeout(TIME_LIMIT).no_proxy().build()?;
+        let clients = Clients::new(trust.ca_file.as_deref())?;
+        let client = clients.builder().timeout(TIME_LIMIT).no_proxy().build()?;
         Ok(Self {
             controller: controller.clone(),
             client,
@@ -93,7 +97,7 @@ impl Remote {
 /// # Errors
 /// When the controller does not answer.
 pub fn status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
-    let remote = Remote::new(&args.at.controller)?;
+    let remote = Remote::new(&args.at.controller, &args.at.trust)?;
     loop {
         let text = match &args.service {
             Some(service) => {
@@ -117,7 +121,7 @@ pub fn status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// When the controller does not answer.
 pub fn history(args: &HistoryArgs) -> anyhow::Result<ExitCode> {
-    let remote = Remote::new(&args.at.controller)?;
+    let remote = Remote::new(&args.at.controller, &args.at.trust)?;
     let mut path = format!("/v1/history?limit={}", args.limit);
     if let Some(service) = &args.service {
         path.push_str("&service=");
@@ -132,7 +136,7 @@ pub fn history(args: &HistoryArgs) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// When the order is not followed: then why.
 pub fn order(args: &OrderArgs, command: Command) -> anyhow::Result<ExitCode> {
-    let remote = Remote::new(&args.at.controller)?;
+    let remote = Remote::new(&args.at.controller, &args.at.trust)?;
     let body = OrderBody {
         command,
         actor: args.actor.clone(),
@@ -151,7 +155,7 @@ pub fn rollback(args: &RollbackArgs) -> anyhow::Result<ExitCode> {
     let force = args.force;
     if force {
         let order = &args.order;
-        let remote = Remote::new(&order.at.controller)?;
+        let remote = Remote::new(&order.at.controller, &order.at.trust)?;
         let backlog = remote.get(&path(&order.service, "/sync-log")?)?;
         let waiting = backlog.get("waiting").and_then(Value::as_u64).unwrap_or(0);
         eprintln!(

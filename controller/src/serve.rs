@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 
 use crate::app::{App, delivery, router};
 use crate::args::ServeArgs;
+use crate::clients::Clients;
 use crate::clusters::Clusters;
 use crate::engine::{Engine, Handle, Parts};
 use crate::evidence::Collector;
@@ -39,11 +40,16 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let publisher = Arc::new(Publisher::new(dir, saved, Arc::clone(&metrics)));
     let (stop, stopped) = watch::channel(false);
     let nodes = Arc::new(Nodes::default());
-    let (engine, handle) = engine(&args, &publisher, &nodes, &metrics)?;
-    for webhook in webhooks(&args.webhooks, args.webhook_secret_file.as_deref())? {
+    let clients = Clients::new(args.trust.ca_file.as_deref())?;
+    let (engine, handle) = engine(&args, &clients, &publisher, &nodes, &metrics)?;
+    for webhook in webhooks(
+        &clients,
+        &args.webhooks,
+        args.webhook_secret_file.as_deref(),
+    )? {
         tokio::spawn(webhook.run(handle.news(), stopped.clone()));
     }
-    let clusters = Clusters::new(args.envoy_admins)?;
+    let clusters = Clusters::new(&clients, args.envoy_admins)?;
     let listener = TcpListener::bind(args.listen)
         .await
         .with_context(|| format!("cannot listen on {}", args.listen))?;
@@ -85,11 +91,15 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
 /// was decided last stays in force.
 fn engine(
     args: &ServeArgs,
+    clients: &Clients,
     publisher: &Arc<Publisher>,
     nodes: &Arc<Nodes>,
     metrics: &Arc<Metrics>,
 ) -> anyhow::Result<(Option<Engine>, Handle)> {
-    let collector = Collector::new(args.envoy_admins.clone())?;
+    let collector = match args.evidence_promql.clone() {
+        Some(store) => Collector::of_store(clients, store, &args.promql_selector)?,
+        None => Collector::of_envoys(clients, args.envoy_admins.clone())?,
+    };
     let engine = Store::open(&args.state_dir)
         .map_err(anyhow::Error::new)
         .and_then(|store| {
@@ -99,6 +109,7 @@ fn engine(
                 store: Arc::new(store),
                 collector,
                 metrics: Arc::clone(metrics),
+                clients: clients.clone(),
             })
         });
     Ok(match engine {

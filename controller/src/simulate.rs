@@ -13,6 +13,7 @@ use ombre_policy::release::evidence::Sample;
 use serde::{Deserialize, Serialize};
 
 use crate::args::{OutputFormat, RecordArgs, SimulateArgs};
+use crate::clients::Clients;
 use crate::compiled::Compiled;
 pub use run::{Simulation, Told};
 
@@ -84,7 +85,8 @@ pub fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let client = reqwest::Client::builder().no_proxy().build()?;
+        let clients = Clients::new(args.at.trust.ca_file.as_deref())?;
+        let client = clients.builder().no_proxy().build()?;
         let response = client.get(url.clone()).send().await;
         let response = response.with_context(|| format!("no answer from {url}"))?;
         let mut response = response.error_for_status()?;

@@ -56,20 +56,35 @@ pub fn envoy() -> Result<PathBuf> {
     if let Some(path) = from_environment("ENVOY_PATH")? {
         return Ok(path);
     }
-    let finder = workspace().join("envoy/find-envoy");
+    found_by("envoy/find-envoy", "ENVOY_PATH")
+}
+
+/// Prometheus: `PROMETHEUS_PATH`, else what `tests/find-prometheus` prints.
+///
+/// # Errors
+/// When there is none; the text says what to run.
+pub fn prometheus() -> Result<PathBuf> {
+    if let Some(path) = from_environment("PROMETHEUS_PATH")? {
+        return Ok(path);
+    }
+    found_by("tests/find-prometheus", "PROMETHEUS_PATH")
+}
+
+fn found_by(script: &str, variable: &str) -> Result<PathBuf> {
+    let finder = workspace().join(script);
     let output = Command::new(&finder)
         .stderr(Stdio::inherit())
         .output()
         .with_context(|| {
             format!(
-                "`{}` cannot be run: run `make test`, or set ENVOY_PATH",
+                "`{}` cannot be run: run `make test`, or set {variable}",
                 finder.display()
             )
         })?;
     let path = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
     if !output.status.success() || !path.is_file() {
         bail!(
-            "`{}` found no Envoy: run `make test`, or set ENVOY_PATH",
+            "`{}` found nothing: run `make test`, or set {variable}",
             finder.display()
         );
     }

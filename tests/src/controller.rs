@@ -8,10 +8,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::binaries;
 use crate::poll::{SOON, eventually};
 use crate::ports::Port;
 use crate::process::{Group, Process};
+use crate::{binaries, http};
 
 /// A controller. Dropping it kills it.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub struct Settings {
     pub dir: PathBuf,
     /// The admin address of an Envoy whose clusters it checks.
     pub envoy_admin: String,
+    /// Arguments beside these.
+    pub arguments: Vec<String>,
     /// The process group it runs in.
     pub group: Group,
 }
@@ -47,7 +49,7 @@ impl Controller {
             process,
             port,
             settings,
-            http: reqwest::Client::new(),
+            http: http::client()?,
         })
     }
 
@@ -167,6 +169,7 @@ impl Settings {
         command.arg("serve").arg("--policy").arg(&self.policy);
         command.args(["--listen", &port.address().to_string()]);
         command.args(["--envoy-admin", &self.envoy_admin]);
+        command.args(&self.arguments);
         command.arg("--state-dir").arg(self.dir.join("state"));
         Process::start("ombre", command, &self.dir.join("ombre.log"), self.group)
     }

@@ -111,6 +111,7 @@ impl Demo {
             policy: policy.clone(),
             dir: dir.to_path_buf(),
             envoy_admin: listeners.admin_url(),
+            arguments: Vec::new(),
             group: Group::Own,
         })?;
         let settings = envoy::Settings {

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::poll::{SOON, eventually};
 use crate::ports::Port;
 use crate::process::{Group, Process};
-use crate::{binaries, client};
+use crate::{binaries, client, http};
 
 /// The cluster that takes everything by default.
 pub const STABLE: &str = "demo_v1";
@@ -153,7 +153,7 @@ impl Envoy {
             settings,
             config,
             log,
-            http: reqwest::Client::new(),
+            http: http::client()?,
         })
     }
 

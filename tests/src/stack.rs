@@ -49,6 +49,8 @@ pub struct Setup {
     files: Vec<(String, String)>,
     headers: Vec<(String, String)>,
     edits: Vec<(String, String)>,
+    admin: Option<String>,
+    arguments: Vec<String>,
 }
 
 impl Setup {
@@ -93,6 +95,21 @@ impl Setup {
     #[must_use]
     pub fn edit(mut self, piece: &str, other: &str) -> Self {
         self.edits.push((piece.to_owned(), other.to_owned()));
+        self
+    }
+
+    /// The same with another address of Envoy's admin interface told to the controller.
+    #[must_use]
+    pub fn admin(mut self, url: String) -> Self {
+        self.admin = Some(url);
+        self
+    }
+
+    /// The same with arguments more for the controller.
+    #[must_use]
+    pub fn arguments(mut self, arguments: &[&str]) -> Self {
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned());
+        self.arguments.extend(arguments);
         self
     }
 
@@ -256,6 +273,8 @@ impl Stack {
             files,
             headers,
             edits,
+            admin,
+            arguments,
         } = setup;
         let mut template = example.template()?;
         for (piece, other) in edits {
@@ -284,7 +303,8 @@ impl Stack {
         let controller = Controller::start(controller::Settings {
             policy: path.clone(),
             dir: dir.path().to_path_buf(),
-            envoy_admin: listeners.admin_url(),
+            envoy_admin: admin.unwrap_or_else(|| listeners.admin_url()),
+            arguments,
             group: Group::Shared,
         })?;
         let settings = envoy::Settings {

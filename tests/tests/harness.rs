@@ -159,7 +159,7 @@ async fn an_envoy_that_refuses_its_configuration_is_reported_with_its_log() -> R
 async fn an_upstream_does_what_it_is_told_over_http() -> Result<()> {
     let upstream = Upstream::start("v9", SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
     let url = |path: &str| format!("http://{}{path}", upstream.address());
-    let http = reqwest::Client::new();
+    let http = ombre_tests::http::client()?;
     let told = http
         .post(url("/control"))
         .json(&serde_json::json!({ "fail": 0.5, "delay_ms": 1, "hang": 0.0 }))

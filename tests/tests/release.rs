@@ -6,16 +6,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use ombre_tests::client::Ask;
-use ombre_tests::load::{Load, Report, Shot};
+use ombre_tests::load::{Load, Report};
 use ombre_tests::poll::eventually;
+use ombre_tests::release::{
+    CONNECTIONS, LONG, PACE, held, hold, loaded, order, phase, release, text, transitions, users,
+};
 use ombre_tests::stack::{Setup, Stack};
 use ombre_tests::upstream::Faults;
 use serde_json::{Value, json};
-
-/// Envoy publishes latencies every five seconds, and the machine may be busy.
-const LONG: Duration = Duration::from_secs(60);
-const CONNECTIONS: usize = 8;
-const PACE: Duration = Duration::from_millis(20);
 
 fn policy(weight: u8, more: &str) -> String {
     format!(
@@ -37,71 +35,6 @@ services:
       verify: {{ hold: 1s, requests: 5 }}
 "#
     )
-}
-
-/// Requests of many users, so that both versions get their share.
-fn users() -> Vec<Shot> {
-    let user = |number: u32| Ask::get("/shop/a").header("x-user-id", number.to_string());
-    (0..200)
-        .map(|number| Shot::new("user", user(number), None))
-        .collect()
-}
-
-async fn release(stack: &Stack) -> Result<Value> {
-    stack.controller.json("/v1/services/shop").await
-}
-
-fn text<'a>(value: &'a Value, path: &str) -> &'a str {
-    value.pointer(path).and_then(Value::as_str).unwrap_or("-")
-}
-
-fn held(release: &Value, by: &str) -> bool {
-    let held = release.get("held_by").and_then(Value::as_array);
-    held.is_some_and(|held| held.iter().any(|hold| hold == by))
-}
-
-async fn phase(stack: &Stack, wanted: &str) -> Result<Value> {
-    let what = format!("the release is `{wanted}`");
-    eventually(LONG, &what, async || {
-        let now = release(stack).await?;
-        ensure!(text(&now, "/phase") == wanted, "{now:#}");
-        Ok(now)
-    })
-    .await
-}
-
-async fn transitions(stack: &Stack) -> Result<Vec<Value>> {
-    let mut history = stack
-        .controller
-        .json("/v1/history?service=shop&limit=1000")
-        .await?;
-    let entries = history
-        .get_mut("entries")
-        .map(Value::take)
-        .unwrap_or_default();
-    let Value::Array(mut entries) = entries else {
-        return Ok(Vec::new());
-    };
-    entries.retain(|entry| text(entry, "/kind") == "transition");
-    entries.reverse();
-    Ok(entries)
-}
-
-/// Half of the load goes to v2, and the loop has seen it.
-async fn loaded(stack: &Stack) -> Result<Load> {
-    let load = Load::start(stack.envoy.address(), CONNECTIONS, PACE, users())?;
-    eventually(LONG, "both versions are judged", async || {
-        let now = release(stack).await?;
-        let seen = |side: &str| {
-            let path = format!("/judgement/{side}/requests");
-            now.pointer(&path).and_then(Value::as_u64).unwrap_or(0)
-        };
-        ensure!(seen("candidate") > 100 && seen("stable") > 100, "{now:#}");
-        ensure!(text(&now, "/phase") != "failed_back", "{now:#}");
-        Ok(())
-    })
-    .await?;
-    Ok(load)
 }
 
 /// Breaks v2, waits for the fail-back, and returns what the clients saw and what it was caused by.
@@ -143,25 +76,6 @@ async fn degraded_by(faults: Faults) -> Result<(Report, Value, Duration)> {
     };
     setup.run(faulted).await?;
     outcome.context("no outcome")
-}
-
-/// Keeps the first rollout at its share until the test begins.
-async fn hold(stack: &Stack) -> Result<()> {
-    eventually(LONG, "the release has begun", async || {
-        release(stack).await.map(drop)
-    })
-    .await?;
-    order(stack, json!("pause")).await
-}
-
-async fn order(stack: &Stack, command: Value) -> Result<()> {
-    let body = json!({ "command": command, "actor": "test", "reason": "the test says so" });
-    let (status, text) = stack
-        .controller
-        .post("/v1/services/shop/orders", &body)
-        .await?;
-    ensure!(status == 200, "{status}: {text}");
-    Ok(())
 }
 
 fn failed(report: &Report) -> u64 {

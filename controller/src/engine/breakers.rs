@@ -14,8 +14,8 @@ use ombre_policy::release::machine::{Circuits, Jitter};
 use ombre_policy::release::settings::Settings;
 use serde::Serialize;
 
-use crate::evidence::Reading;
 use crate::evidence::ledger::Ledger;
+use crate::evidence::{Readings, Wanted};
 use crate::metrics::Metrics;
 
 /// What a breaker looks at.
@@ -106,13 +106,14 @@ impl Breakers {
     /// told: without requests an open breaker is half open now and then for ever.
     pub(super) fn tick(
         &mut self,
-        readings: &[Option<Reading>],
-        interval: Millis,
+        readings: &Readings,
+        wanted: &Wanted,
         now: Moment,
         jitter: Jitter,
     ) -> Vec<ClusterView> {
         let mut settings = Settings::article();
-        settings.evidence.interval = interval;
+        settings.evidence.interval = wanted.interval;
+        settings.evidence.stale = wanted.stale;
         let before = self.views();
         for (name, counted) in &mut self.counted {
             let Some(breaker) = self.board.get_mut(name) else {
@@ -121,7 +122,7 @@ impl Breakers {
             let was_closed = breaker.circuit() == Circuit::Closed;
             let sample = counted.ledger.tick(name, readings, &settings);
             let mut tick = Sum::default();
-            tick.add(&sample, interval);
+            tick.add(&sample, wanted.interval);
             breaker.tick(now, jitter);
             if !matches!(sample, Sample::Unknown(_)) {
                 breaker.passed(&tick, now, jitter);

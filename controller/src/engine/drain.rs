@@ -16,6 +16,7 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::Message;
+use crate::clients::Clients;
 use crate::store::{Pending, Store};
 
 /// One entry has this long; a drain that is stopped waits for it.
@@ -68,8 +69,8 @@ struct Work {
 ///
 /// # Errors
 /// When it cannot be built.
-pub(super) fn client() -> reqwest::Result<Client> {
-    Client::builder().timeout(TIME_LIMIT).no_proxy().build()
+pub(super) fn client(clients: &Clients) -> reqwest::Result<Client> {
+    clients.builder().timeout(TIME_LIMIT).no_proxy().build()
 }
 
 impl Drain {
@@ -230,3 +231,6 @@ impl Work {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use ombre_policy::release::machine::Terms;
 use ombre_policy::release::settings::Settings;
 
 use super::drain::Drain;
-use crate::evidence::Reading;
+use crate::evidence::Readings;
 use crate::evidence::ledger::Ledger;
 use crate::store::Record;
 
@@ -82,7 +82,7 @@ impl Service {
     }
 
     /// What happened to both versions since the last tick.
-    pub(super) fn samples(&mut self, readings: &[Option<Reading>]) -> Tick {
+    pub(super) fn samples(&mut self, readings: &Readings) -> Tick {
         let settings = &self.settings;
         Tick {
             candidate: self

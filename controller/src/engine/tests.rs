@@ -36,12 +36,14 @@ fn start(dir: &Path, weight: u8, degrade: &str) -> (Engine, Handle) {
     let (state, saved) = StateDir::open(dir).unwrap();
     let publisher = Arc::new(Publisher::new(state, saved, Arc::default()));
     publisher.put_policy(compiled(weight, degrade));
+    let clients = Clients::new(None).unwrap();
     Engine::new(Parts {
         publisher,
         nodes: Arc::default(),
         store: Arc::new(Store::open(dir).unwrap()),
-        collector: Collector::new(Vec::new()).unwrap(),
         metrics: Arc::default(),
+        collector: Collector::of_envoys(&clients, Vec::new()).unwrap(),
+        clients,
     })
     .unwrap()
 }

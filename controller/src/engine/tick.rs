@@ -3,17 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ombre_policy::duration::{Millis, Moment};
+use ombre_policy::duration::Moment;
 use ombre_policy::release::fleet::{Standing, admit};
 use ombre_policy::release::judge::{Judgement, Verdict};
 use ombre_policy::release::machine::{Event, Permit, Phase};
+use ombre_policy::release::settings::Evidence;
 use serde_json::json;
 use tokio::time::Instant;
 use tracing::info;
 
 use super::perform::chance;
 use super::{Engine, News, TICK, now};
-use crate::evidence::Reading;
+use crate::evidence::{Readings, Wanted};
 
 /// A tick waits at most this long for evidence; what comes later belongs to the next.
 const PATIENCE: Duration = Duration::from_millis(400);
@@ -32,15 +33,12 @@ impl Engine {
             return period;
         }
         let started = now();
+        let wanted = self.wanted();
         let readings = self
             .collector
-            .collect(
-                &Arc::clone(&self.clusters),
-                started,
-                PATIENCE.min(period / 2),
-            )
+            .collect(&wanted, started, PATIENCE.min(period / 2))
             .await;
-        self.tick_breakers(&readings, period);
+        self.tick_breakers(&readings, &wanted);
         let judged = self.judge(&readings, now());
         let permits = self.permits(&judged, now());
         let names: Vec<String> = self.services.keys().cloned().collect();
@@ -56,9 +54,8 @@ impl Engine {
         period
     }
 
-    fn tick_breakers(&mut self, readings: &[Option<Reading>], period: Duration) {
-        let interval = Millis::new(u64::try_from(period.as_millis()).unwrap_or(u64::MAX));
-        for changed in self.breakers.tick(readings, interval, now(), chance()) {
+    fn tick_breakers(&mut self, readings: &Readings, wanted: &Wanted) {
+        for changed in self.breakers.tick(readings, wanted, now(), chance()) {
             let (cluster, state) = (&changed.breaker.cluster_name, changed.state);
             let failure_rate = changed.breaker.failure_rate.get();
             info!(%cluster, ?state, failure_rate, "breaker");
@@ -66,6 +63,24 @@ impl Engine {
                 let kind = "breaker".to_owned();
                 let _ = self.news.send(Arc::new(News { kind, data }));
             }
+        }
+    }
+
+    /// What the most patient service still takes for evidence; each looks at the age itself.
+    fn wanted(&self) -> Wanted {
+        let evidence = || {
+            let services = self.services.values();
+            services.map(|service| &service.settings.evidence)
+        };
+        // Breakers look also where nothing is released.
+        let fill = Evidence::default();
+        Wanted {
+            clusters: Arc::clone(&self.clusters),
+            interval: evidence()
+                .map(|it| it.interval)
+                .min()
+                .unwrap_or(fill.interval),
+            stale: evidence().map(|it| it.stale).max().unwrap_or(fill.stale),
         }
     }
 
@@ -90,7 +105,7 @@ impl Engine {
     }
 
     /// Judges each release that is due; none where there is nothing new to say.
-    fn judge(&mut self, readings: &[Option<Reading>], now: Moment) -> Vec<Option<Judgement>> {
+    fn judge(&mut self, readings: &Readings, now: Moment) -> Vec<Option<Judgement>> {
         let mut judged = Vec::with_capacity(self.services.len());
         for (name, service) in &mut self.services {
             if now.unix_millis() + SLACK < service.due.unix_millis() {

@@ -5,13 +5,15 @@
 
 use std::time::Duration;
 
-use ombre_policy::duration::Moment;
+use ombre_policy::duration::{Millis, Moment};
 use ombre_policy::release::evidence::{Bin, Histogram};
-use reqwest::{Client, Url};
+use reqwest::{Client, Response, Url};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::Reading;
+use crate::clients::Clients;
+use crate::clients::body::{BodyError, body};
 
 /// Envoy has this long to answer.
 const TIME_LIMIT: Duration = Duration::from_secs(2);
@@ -34,12 +36,9 @@ pub struct Envoy {
 /// Why there is no reading.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// No answer, or not in time.
-    #[error("no answer: {}", root(.0))]
-    Http(#[from] reqwest::Error),
-    /// An answer without end.
-    #[error("the answer is larger than {SIZE_LIMIT} bytes")]
-    Large,
+    /// No answer, or none of a sensible size.
+    #[error(transparent)]
+    Body(#[from] BodyError),
     /// Another answer than Envoy's.
     #[error("the answer is not Envoy's list of statistics: {0}")]
     Answer(#[from] serde_json::Error),
@@ -89,8 +88,8 @@ struct Bucket {
 ///
 /// # Errors
 /// When it cannot be built.
-pub fn client() -> Result<Client, reqwest::Error> {
-    Client::builder().timeout(TIME_LIMIT).no_proxy().build()
+pub fn client(clients: &Clients) -> Result<Client, reqwest::Error> {
+    clients.builder().timeout(TIME_LIMIT).no_proxy().build()
 }
 
 impl Envoy {
@@ -112,25 +111,11 @@ impl Envoy {
             .append_pair("format", "json")
             .append_pair("histogram_buckets", "detailed")
             .append_pair("filter", &filter(clusters));
-        let mut response = self.client.get(url).send().await?.error_for_status()?;
-        let mut body = Vec::new();
-        while let Some(part) = response.chunk().await? {
-            if body.len() + part.len() > SIZE_LIMIT {
-                return Err(FetchError::Large);
-            }
-            body.extend_from_slice(&part);
-        }
+        let response = self.client.get(url).send().await;
+        let response = response.and_then(Response::error_for_status);
+        let body = body(response.map_err(BodyError::from)?, SIZE_LIMIT).await?;
         parse(&body, now)
     }
-}
-
-/// The innermost reason, which is the one that says something.
-fn root(error: &reqwest::Error) -> String {
-    let mut error: &dyn std::error::Error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }
 
 /// The name that a cluster has in statistics.
@@ -165,6 +150,7 @@ pub fn parse(body: &[u8], at: Moment) -> Result<Reading, FetchError> {
     let answer: Answer = serde_json::from_slice(body)?;
     let mut reading = Reading {
         at,
+        age: Millis::ZERO,
         clusters: Default::default(),
     };
     for stat in answer.stats {

@@ -7,12 +7,12 @@ use ombre_policy::duration::Moment;
 use ombre_policy::release::evidence::{Gap, RollCall, Sample, Totals, Weight};
 use ombre_policy::release::settings::Settings;
 
-use super::{ClusterTotals, Reading, envoy::stat_name};
+use super::{ClusterTotals, ProxyId, Reading, Readings, envoy::stat_name};
 
 /// One version's books.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    proxies: BTreeMap<usize, Proxy>,
+    proxies: BTreeMap<ProxyId, Proxy>,
 }
 
 #[derive(Debug)]
@@ -24,30 +24,27 @@ struct Proxy {
 
 impl Ledger {
     /// What happened to `cluster` since the last tick.
-    pub fn tick(
-        &mut self,
-        cluster: &str,
-        readings: &[Option<Reading>],
-        settings: &Settings,
-    ) -> Sample {
+    pub fn tick(&mut self, cluster: &str, readings: &Readings, settings: &Settings) -> Sample {
         let name = stat_name(cluster);
         let mut call = RollCall::default();
         let mut gap = Gap::Missing;
-        for (number, reading) in readings.iter().enumerate() {
+        // Nobody waits for the others any more.
+        self.proxies.retain(|id, _| readings.contains_key(id));
+        for (id, reading) in readings {
             let found = reading.as_ref().and_then(|reading| {
                 let totals = reading.clusters.get(&name)?;
-                Some((reading.at, totals))
+                Some((reading, totals))
             });
             let sample = match found {
-                Some((at, totals)) => self.since_last(number, at, totals, settings),
+                Some((reading, totals)) => self.since_last(*id, reading, totals, settings),
                 // A proxy that answers and never had this cluster carries none of its traffic.
-                None if reading.is_some() && !self.proxies.contains_key(&number) => continue,
+                None if reading.is_some() && !self.proxies.contains_key(id) => continue,
                 None => Sample::Unknown(Gap::Missing),
             };
             if let Sample::Unknown(why) = sample {
                 gap = why;
             }
-            let weight = self.weigh(number, &sample);
+            let weight = self.weigh(*id, &sample);
             call.merge(&RollCall::of(&sample, weight));
         }
         match call.close(settings.evidence.coverage) {
@@ -58,17 +55,25 @@ impl Ledger {
 
     fn since_last(
         &mut self,
-        number: usize,
-        at: Moment,
+        id: ProxyId,
+        reading: &Reading,
         found: &ClusterTotals,
         settings: &Settings,
     ) -> Sample {
+        let at = reading.at;
+        if reading.age > settings.evidence.stale {
+            return Sample::Unknown(Gap::Stale);
+        }
         let mut now = totals(found, settings);
-        let Some(proxy) = self.proxies.get_mut(&number) else {
+        let Some(proxy) = self.proxies.get_mut(&id) else {
             let (totals, weight) = (now, 0);
-            self.proxies.insert(number, Proxy { at, totals, weight });
+            self.proxies.insert(id, Proxy { at, totals, weight });
             return Sample::Unknown(Gap::Missing);
         };
+        // What was scraped once is no news a second time, and not a tick without traffic.
+        if at <= proxy.at {
+            return Sample::Unknown(Gap::Missing);
+        }
         let interval = settings.evidence.interval;
         // Counts of more than two intervals in one tick would look like a burst.
         let longest = interval.saturating_mul(5).get() / 2;
@@ -89,8 +94,8 @@ impl Ledger {
     }
 
     /// The traffic that a proxy carries by its last known tick.
-    fn weigh(&mut self, number: usize, sample: &Sample) -> Weight {
-        let Some(proxy) = self.proxies.get_mut(&number) else {
+    fn weigh(&mut self, id: ProxyId, sample: &Sample) -> Weight {
+        let Some(proxy) = self.proxies.get_mut(&id) else {
             return Weight::new(0);
         };
         match sample {
@@ -117,6 +122,8 @@ fn totals(found: &ClusterTotals, settings: &Settings) -> Totals {
 mod tests {
     use super::*;
 
+    use ombre_policy::duration::Millis;
+
     fn reading(second: u64, requests: u64, errors: u64) -> Option<Reading> {
         let totals = ClusterTotals {
             requests,
@@ -125,6 +132,7 @@ mod tests {
         };
         Some(Reading {
             at: Moment::from_unix_millis(second * 1000),
+            age: Millis::ZERO,
             clusters: [("c_1".to_owned(), totals)].into(),
         })
     }
@@ -137,7 +145,8 @@ mod tests {
     }
 
     fn tick(ledger: &mut Ledger, readings: &[Option<Reading>]) -> Sample {
-        ledger.tick("c:1", readings, &Settings::article())
+        let numbered = (1..).map(ProxyId::new).zip(readings.iter().cloned());
+        ledger.tick("c:1", &numbered.collect(), &Settings::article())
     }
 
     fn counted(sample: &Sample) -> Option<(u64, u64)> {
@@ -204,5 +213,60 @@ mod tests {
         assert_eq!(counted(&tick(&mut ledger, &big_one)), Some((80, 0)));
         let small_one = [None, reading(4, 20, 1), empty(4)];
         assert_eq!(tick(&mut ledger, &small_one), Sample::Unknown(Gap::Partial));
+    }
+
+    #[test]
+    fn the_same_scrape_again_is_no_tick_without_traffic() {
+        let mut ledger = Ledger::default();
+        tick(&mut ledger, &[reading(1, 10, 0)]);
+        assert_eq!(
+            counted(&tick(&mut ledger, &[reading(2, 30, 2)])),
+            Some((20, 2))
+        );
+        for (name, second, requests) in [("again", 2, 30), ("an older one", 1, 10)] {
+            let sample = tick(&mut ledger, &[reading(second, requests, 0)]);
+            assert_eq!(sample, Sample::Unknown(Gap::Missing), "{name}");
+        }
+        assert_eq!(
+            counted(&tick(&mut ledger, &[reading(3, 40, 2)])),
+            Some((10, 0))
+        );
+    }
+
+    #[test]
+    fn an_old_scrape_is_no_evidence() {
+        let aged = |second, requests, age| {
+            reading(second, requests, 0).map(|reading| Reading {
+                age: Millis::from_secs(age),
+                ..reading
+            })
+        };
+        let mut ledger = Ledger::default();
+        tick(&mut ledger, &[aged(1, 10, 0)]);
+        assert_eq!(
+            counted(&tick(&mut ledger, &[aged(2, 20, 15)])),
+            Some((10, 0))
+        );
+        let stale = tick(&mut ledger, &[aged(3, 30, 16)]);
+        assert_eq!(stale, Sample::Unknown(Gap::Stale));
+    }
+
+    #[test]
+    fn a_removed_proxy_is_not_missed_and_one_in_its_place_begins_anew() {
+        let mut ledger = Ledger::default();
+        let mut readings: Readings = BTreeMap::new();
+        let mut tick = |id: u64, reading: Option<Reading>, only: bool| {
+            if only {
+                readings.clear();
+            }
+            readings.insert(ProxyId::new(id), reading);
+            ledger.tick("c:1", &readings, &Settings::article())
+        };
+        tick(1, reading(1, 10, 0), true);
+        assert_eq!(counted(&tick(1, reading(2, 90, 0), true)), Some((80, 0)));
+        assert_eq!(tick(1, None, true), Sample::Unknown(Gap::Missing));
+        let other = tick(2, reading(4, 500, 0), true);
+        assert_eq!(other, Sample::Unknown(Gap::Missing), "its first reading");
+        assert_eq!(counted(&tick(2, reading(5, 510, 0), false)), Some((10, 0)));
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::clients::Clients;
 use crate::publish::View;
 use crate::sample::text;
 use crate::source::LARGEST_FILE;
@@ -33,7 +34,7 @@ impl Running {
         let (state, saved) = StateDir::open(&dir.path().join("state")).unwrap();
         let metrics = Arc::new(Metrics::default());
         let publisher = Arc::new(Publisher::new(state, saved, Arc::clone(&metrics)));
-        let clusters = Clusters::new(admins).unwrap();
+        let clusters = Clusters::new(&Clients::new(None).unwrap(), admins).unwrap();
         let loader = Loader::new(vec![path], Arc::clone(&publisher), metrics, clusters);
         let (stop, stopped) = watch::channel(false);
         let task = tokio::spawn(loader.run(stopped));
@@ -164,7 +165,7 @@ async fn the_same_broken_content_is_told_once() {
     let (state, saved) = StateDir::open(&dir.path().join("state")).unwrap();
     let metrics = Arc::new(Metrics::default());
     let publisher = Arc::new(Publisher::new(state, saved, Arc::clone(&metrics)));
-    let clusters = Clusters::new(Vec::new()).unwrap();
+    let clusters = Clusters::new(&Clients::new(None).unwrap(), Vec::new()).unwrap();
     let paths = vec![path.clone()];
     let mut loader = Loader::new(paths, publisher, Arc::clone(&metrics), clusters);
     for (text, refusals) in [("services: [", 1), ("services: [", 1), ("services: [ ", 2)] {

@@ -1,8 +1,6 @@
 use super::*;
 
-use crate::evidence::ClusterTotals;
-
-const SECOND: Millis = Millis::from_secs(1);
+use crate::evidence::{ClusterTotals, ProxyId, Reading};
 
 struct Scene {
     breakers: Breakers,
@@ -45,10 +43,20 @@ impl Scene {
         self.second += 1;
         let at = Moment::from_unix_millis(self.second * 1000);
         let clusters = self.totals.clone();
-        let reading = Some(Reading { at, clusters });
-        let changed = self.breakers.tick(&[reading], SECOND, at, Jitter::new(0.0));
+        let age = Millis::ZERO;
+        let changed = self.take(Some(Reading { at, age, clusters }), at);
         let state = |view: ClusterView| (view.breaker.cluster_name, view.state);
         changed.into_iter().map(state).collect()
+    }
+
+    fn take(&mut self, reading: Option<Reading>, at: Moment) -> Vec<ClusterView> {
+        let readings = Readings::from([(ProxyId::new(1), reading)]);
+        let wanted = Wanted {
+            clusters: Arc::default(),
+            interval: Millis::from_secs(1),
+            stale: Millis::from_secs(15),
+        };
+        self.breakers.tick(&readings, &wanted, at, Jitter::new(0.0))
     }
 
     fn states(&self) -> Vec<(String, Circuit, u64)> {
@@ -149,7 +157,7 @@ fn evidence_that_is_missing_opens_and_closes_nothing() {
         for _ in 0..5 {
             scene.second += 1;
             let at = Moment::from_unix_millis(scene.second * 1000);
-            scene.breakers.tick(&[None], SECOND, at, Jitter::new(0.0));
+            scene.take(None, at);
         }
     }
     assert_eq!(scene.now("a"), Circuit::HalfOpen);

@@ -332,11 +332,13 @@ impl Stage {
                 }
                 None => None,
             };
+            let clients = Clients::new(None).unwrap();
             let (engine, handle) = Engine::new(Parts {
                 publisher: Arc::clone(&publisher),
                 nodes: Arc::clone(&nodes),
                 store: Arc::clone(&store),
-                collector: Collector::new(Vec::new()).unwrap(),
+                collector: Collector::of_envoys(&clients, Vec::new()).unwrap(),
+                clients,
                 metrics: Arc::default(),
             })
             .unwrap();
