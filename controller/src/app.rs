@@ -60,6 +60,7 @@ pub fn router(app: App) -> Router {
         .route("/v1/policy", get(policy::get))
         .route("/v1/decisions", get(decisions::get).put(decisions::put))
         .route("/v1/services", get(services::list))
+        .route("/v1/clusters", get(services::clusters))
         .route("/v1/services/{service}", get(services::one))
         .route("/v1/services/{service}/orders", post(services::order))
         .route(

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ombre_policy::document::{Kind, Revision};
 use ombre_xds::snapshot::Type;
+use ombre_policy::release::breaker::{Circuit, Refreshed};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -14,6 +15,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+
+use crate::engine::ClusterView;
 
 /// The registry and what is in it.
 pub struct Metrics {
@@ -30,6 +33,9 @@ pub struct Metrics {
     xds_streams: Gauge,
     xds_streams_refused: Counter,
     xds_messages: Family<XdsLabels, Counter>,
+    breaker_updates: Family<UpdateLabels, Counter>,
+    breaker_failed: Family<ClusterLabels, Gauge<f64, AtomicU64>>,
+    breaker_open: Family<ClusterLabels, Gauge<f64, AtomicU64>>,
 }
 
 /// What became of a load.
@@ -94,6 +100,23 @@ impl EncodeLabelValue for TypeLabel {
     }
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UpdateLabels {
+    result: UpdateLabel,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+enum UpdateLabel {
+    Begun,
+    Removed,
+    Dropped,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClusterLabels {
+    cluster: String,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum KindLabel {
     Policy,
@@ -125,6 +148,9 @@ impl Default for Metrics {
             xds_streams: Gauge::default(),
             xds_streams_refused: Counter::default(),
             xds_messages: Family::default(),
+            breaker_updates: Family::default(),
+            breaker_failed: Family::default(),
+            breaker_open: Family::default(),
         };
         metrics.register();
         metrics
@@ -185,6 +211,41 @@ impl Metrics {
     /// Counts an xDS stream that was ended because of what the client did.
     pub fn xds_stream_refused(&self) {
         self.xds_streams_refused.inc();
+    }
+
+    /// Counts what a configuration update did to a breaker.
+    pub fn breaker_update(&self, refreshed: Refreshed) {
+        let result = match refreshed {
+            Refreshed::Begun => UpdateLabel::Begun,
+            Refreshed::Removed => UpdateLabel::Removed,
+            Refreshed::Dropped => UpdateLabel::Dropped,
+        };
+        self.breaker_updates
+            .get_or_create(&UpdateLabels { result })
+            .inc();
+    }
+
+    /// Notes a breaker.
+    pub fn breaker(&self, view: &ClusterView) {
+        let labels = ClusterLabels {
+            cluster: view.breaker.cluster_name.clone(),
+        };
+        let failed = view.breaker.failure_rate.get() as f64 / 1e6;
+        self.breaker_failed.get_or_create(&labels).set(failed);
+        let open = match view.state {
+            Circuit::Closed => 0.0,
+            Circuit::HalfOpen => 0.5,
+            Circuit::Open => 1.0,
+        };
+        self.breaker_open.get_or_create(&labels).set(open);
+    }
+
+    /// Forgets a breaker.
+    pub fn breaker_gone(&self, cluster: &str) {
+        let cluster = cluster.to_owned();
+        let labels = ClusterLabels { cluster };
+        self.breaker_failed.remove(&labels);
+        self.breaker_open.remove(&labels);
     }
 
     /// The text that Prometheus reads.
@@ -251,6 +312,22 @@ impl Metrics {
             "xds_messages",
             "What was pushed over xDS by type, and how often it was accepted (ack) and refused (nack)",
             self.xds_messages.clone(),
+        );
+        registry.register(
+            "breaker_updates",
+            "Configuration updates of clusters, by what they did to the breaker",
+            self.breaker_updates.clone(),
+        );
+        registry.register_with_unit(
+            "breaker_failed",
+            "Failed share of a cluster's requests over the last 10 s",
+            Unit::Ratios,
+            self.breaker_failed.clone(),
+        );
+        registry.register(
+            "breaker_open",
+            "1 when the cluster's breaker is open, 0.5 when half open, 0 when closed",
+            self.breaker_open.clone(),
         );
         registry.register(
             "polls",

@@ -43,7 +43,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let xds = Xds::bind(&args.xds, &stopped).await?;
     let nodes = Arc::new(Nodes::with_xds(xds.as_ref().map(Xds::registry)));
     let clients = Clients::new(args.trust.ca_file.as_deref())?;
-    let (engine, handle) = engine(&args, &clients, &publisher, &nodes)?;
+    let (engine, handle) = engine(&args, &clients, &publisher, &nodes, &metrics)?;
     for webhook in webhooks(
         &clients,
         &args.webhooks,
@@ -100,6 +100,7 @@ fn engine(
     clients: &Clients,
     publisher: &Arc<Publisher>,
     nodes: &Arc<Nodes>,
+    metrics: &Arc<Metrics>,
 ) -> anyhow::Result<(Option<Engine>, Handle)> {
     let collector = match args.evidence_promql.clone() {
         Some(store) => Collector::of_store(clients, store, &args.promql_selector)?,
@@ -113,6 +114,7 @@ fn engine(
                 nodes: Arc::clone(nodes),
                 store: Arc::new(store),
                 collector,
+                metrics: Arc::clone(metrics),
                 clients: clients.clone(),
             })
         });

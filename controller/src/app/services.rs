@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
 use crate::app::{App, decisions::rejected};
-use crate::engine::{Board, OrderError, ServiceView};
+use crate::engine::{Board, ClusterView, OrderError, ServiceView};
 use crate::error::ApiError;
 use crate::store::{self, Backlog, Entry, Store, StoreError};
 
@@ -30,6 +30,12 @@ pub struct Detail {
 #[derive(Serialize)]
 pub struct History {
     entries: Vec<Entry>,
+}
+
+/// All clusters of the policy in force.
+#[derive(Serialize)]
+pub struct Clusters {
+    clusters: Vec<ClusterView>,
 }
 
 /// What a person orders.
@@ -57,6 +63,12 @@ pub struct Part {
 /// `GET /v1/services`.
 pub async fn list(State(app): State<App>) -> Json<Board> {
     Json((*app.engine.board()).clone())
+}
+
+/// `GET /v1/clusters`: the breakers.
+pub async fn clusters(State(app): State<App>) -> Json<Clusters> {
+    let clusters = app.engine.board().clusters.clone();
+    Json(Clusters { clusters })
 }
 
 /// `GET /v1/services/{service}`.

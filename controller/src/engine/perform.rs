@@ -49,6 +49,9 @@ impl Engine {
             now: at,
             jitter: chance(),
             confirmed,
+            circuits: self
+                .breakers
+                .circuits(&service.candidate_cluster, &service.stable_cluster),
         };
         let before = &service.record.release;
         let (after, actions) = step(before, &event, &context);
@@ -232,7 +235,7 @@ fn decided(service: &Service) -> Option<ServiceDecisions> {
     (decided != ServiceDecisions::default()).then_some(decided)
 }
 
-fn chance() -> Jitter {
+pub(super) fn chance() -> Jitter {
     let random = RandomState::new().hash_one(0_u8) % 1000;
     Jitter::new(random as f64 / 1000.0)
 }

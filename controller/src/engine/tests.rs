@@ -41,6 +41,7 @@ fn start(dir: &Path, weight: u8, degrade: &str) -> (Engine, Handle) {
         publisher,
         nodes: Arc::default(),
         store: Arc::new(Store::open(dir).unwrap()),
+        metrics: Arc::default(),
         collector: Collector::of_envoys(&clients, Vec::new()).unwrap(),
         clients,
     })

@@ -339,6 +339,7 @@ impl Stage {
                 store: Arc::clone(&store),
                 collector: Collector::of_envoys(&clients, Vec::new()).unwrap(),
                 clients,
+                metrics: Arc::default(),
             })
             .unwrap();
             let (stop, stopped) = watch::channel(false);
