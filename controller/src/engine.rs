@@ -4,6 +4,7 @@
 
 mod account;
 mod board;
+mod breakers;
 mod drain;
 mod follow;
 mod perform;
@@ -26,10 +27,13 @@ use tracing::{error, info};
 
 use crate::clients::Clients;
 use crate::evidence::Collector;
+use crate::metrics::Metrics;
 use crate::nodes::Nodes;
 use crate::publish::Publisher;
 use crate::store::{Record, Store, StoreError};
 pub use board::{Board, ServiceView};
+use breakers::Breakers;
+pub use breakers::ClusterView;
 use drain::Applied;
 pub(crate) use follow::whole;
 use service::Service;
@@ -101,11 +105,13 @@ pub struct Engine {
     dormant: BTreeMap<String, Record>,
     followed: Option<follow::Followed>,
     clusters: Arc<Vec<String>>,
+    breakers: Breakers,
     inbox: mpsc::Receiver<Message>,
     outbox: mpsc::Sender<Message>,
     board: watch::Sender<Arc<Board>>,
     news: broadcast::Sender<Arc<News>>,
     store_error: Option<String>,
+    next_probe: Instant,
 }
 
 /// What the loop works with.
@@ -118,6 +124,8 @@ pub struct Parts {
     pub store: Arc<Store>,
     /// Where evidence comes from.
     pub collector: Collector,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// By which sync logs are applied.
     pub clients: Clients,
 }
@@ -202,6 +210,7 @@ impl Engine {
             nodes,
             store,
             collector,
+            metrics,
             clients,
         } = parts;
         let kept = store.releases()?.into_iter();
@@ -219,11 +228,13 @@ impl Engine {
                 .collect(),
             followed: None,
             clusters: Arc::default(),
+            breakers: Breakers::new(metrics),
             inbox,
             outbox: outbox.clone(),
             board,
             news: news.clone(),
             store_error: None,
+            next_probe: Instant::now(),
             store: Arc::clone(&store),
         };
         let handle = Handle {

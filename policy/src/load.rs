@@ -1,13 +1,14 @@
 //! From files to a validated policy. Everything that can be wrong is found here, at load, and
 //! told with file, place and fix; what comes out cannot fail later.
 
+mod clusters;
 mod collisions;
 pub(crate) mod report;
 mod yaml;
 
 use crate::policy::names::Known;
 use crate::policy::service::Included;
-use crate::policy::{Policy, Service};
+use crate::policy::{Cluster, Listener, Policy, Service};
 use crate::problem::{Problem, Problems};
 use crate::raw::{RawExperiment, RawExperimentSource, RawPolicy, RawService, RawVerification};
 use report::{Finding, Place, Report};
@@ -54,7 +55,11 @@ pub fn load(policies: &[SourceFile], files: &dyn Files) -> Result<Loaded, Proble
         report: Report::default(),
     };
     let mut problems = Vec::new();
-    let mut services = Vec::new();
+    let mut policy = Policy {
+        services: Vec::new(),
+        clusters: Vec::new(),
+        listeners: Vec::new(),
+    };
     let mut known = Known::default();
     for file in policies {
         let raw: RawPolicy = match yaml::read(file) {
@@ -69,27 +74,35 @@ pub fn load(policies: &[SourceFile], files: &dyn Files) -> Result<Loaded, Proble
             let message = format!("`{}` is not known: write `{API_VERSION}`", raw.api_version);
             loader.report.error(&root.key("apiVersion"), message);
         }
-        for (index, raw) in raw.services.iter().enumerate() {
+        if raw.services.is_none() && raw.clusters.is_empty() && raw.listeners.is_empty() {
+            let message = "is missing: say what is released";
+            loader.report.error(&root.key("services"), message);
+        }
+        for (index, raw) in raw.services.iter().flatten().enumerate() {
             let place = root.key("services").item(index);
             let included = loader.included(&place, raw, &mut problems);
-            services.extend(Service::validate(
-                &mut loader.report,
-                &place,
-                raw,
-                &included,
-                &mut known,
-            ));
+            let report = &mut loader.report;
+            let service = Service::validate(report, &place, raw, &included, &mut known);
+            policy.services.extend(service);
+        }
+        for (index, raw) in raw.clusters.iter().enumerate() {
+            let (report, place) = (&mut loader.report, root.key("clusters").item(index));
+            let cluster = Cluster::validate(report, &place, raw, &mut known.clusters);
+            policy.clusters.extend(cluster);
+        }
+        for (index, raw) in raw.listeners.iter().enumerate() {
+            let (report, place) = (&mut loader.report, root.key("listeners").item(index));
+            let listener = Listener::validate(report, &place, raw, &mut known.listeners);
+            policy.listeners.extend(listener);
         }
     }
-    collisions::check(&mut loader.report, &services);
+    collisions::check(&mut loader.report, &policy.services);
+    clusters::check(&mut loader.report, &policy, &known.clusters);
     problems.extend(loader.located(&loader.report.errors));
     problems.truncate(MAX_PROBLEMS);
     Problems::none_of(problems)?;
     let warnings = loader.located(&loader.report.warnings);
-    Ok(Loaded {
-        policy: Policy { services },
-        warnings,
-    })
+    Ok(Loaded { policy, warnings })
 }
 
 struct Loader<'f> {

@@ -1,7 +1,10 @@
 //! The validated policy: every name resolved, every number in range, every template parsed.
 //! Only `load` makes one, so whoever holds one need not check again.
 
+pub(crate) mod cluster;
+mod cohorts;
 pub(crate) mod experiment;
+pub(crate) mod listener;
 pub(crate) mod names;
 mod release;
 pub(crate) mod rewrite;
@@ -15,7 +18,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::hash::SLOTS;
 use crate::slots::SlotTable;
+pub use cluster::{
+    CircuitBreakers, Cluster, Endpoint, Health, Hosts, OWN_CLUSTER, OutlierDetection, SubjectName,
+    UpstreamTls,
+};
+pub use cohorts::Cohort;
 pub(crate) use experiment::{Experiment, Group, Layer};
+pub use listener::{DownstreamTls, Listener, Nodes};
+pub use names::{AddressError, host_and_port, socket_address};
 pub use release::{Member, Release};
 pub(crate) use route::{Host, Route};
 pub(crate) use service::{Service, Verification, Version};
@@ -24,6 +34,8 @@ pub(crate) use service::{Service, Verification, Version};
 #[derive(Debug)]
 pub struct Policy {
     pub(crate) services: Vec<Service>,
+    pub(crate) clusters: Vec<Cluster>,
+    pub(crate) listeners: Vec<Listener>,
 }
 
 /// The slot tables of every layer and experiment, kept from one policy to the next so that a
@@ -49,8 +61,30 @@ impl Policy {
         })
     }
 
-    /// Every Envoy cluster that is named, with the file and path that name it.
-    pub fn clusters(&self) -> impl Iterator<Item = (&str, &str, &str)> {
+    /// Every version that is served, as service, version and Envoy cluster.
+    pub fn serving(&self) -> impl Iterator<Item = (&str, &str, &str)> {
+        self.services.iter().flat_map(|service| {
+            let versions = service.versions.iter();
+            versions.map(|version| {
+                let (name, cluster) = (version.name.as_str(), version.cluster.as_str());
+                (service.name.as_str(), name, cluster)
+            })
+        })
+    }
+
+    /// The clusters that ombre delivers to Envoy, in the order of the files; none for Envoys that
+    /// have their own. Every cluster that a version or a listener names is one of them.
+    pub fn clusters(&self) -> &[Cluster] {
+        &self.clusters
+    }
+
+    /// The listeners that ombre delivers to Envoy, in the order of the files.
+    pub fn listeners(&self) -> &[Listener] {
+        &self.listeners
+    }
+
+    /// Every Envoy cluster that a version names, with the file and path that name it.
+    pub fn named_clusters(&self) -> impl Iterator<Item = (&str, &str, &str)> {
         self.services
             .iter()
             .flat_map(|service| &service.versions)

@@ -1,6 +1,9 @@
 //! What users write: the policy file and the article's experiment file, field by field.
 //! Nothing is checked here but spelling and types; `policy` does the rest.
 
+mod cluster;
+mod listener;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -12,6 +15,11 @@ use crate::duration::Millis;
 use crate::release::settings::RawDegrade;
 use crate::release::share::Percent;
 use crate::terms::{ColorSource, Detector, Metadata, OnUnknown, UnitSource};
+pub use cluster::{
+    Health, RawCircuitBreakers, RawCluster, RawEndpoint, RawFullEndpoint, RawOutlierDetection,
+    RawOutlierLimits, RawUpstreamTls,
+};
+pub use listener::{RawDownstreamTls, RawListener, RawNodes};
 
 /// A policy file.
 #[derive(Clone, Debug, Deserialize)]
@@ -21,7 +29,14 @@ pub struct RawPolicy {
     #[serde(rename = "apiVersion")]
     pub api_version: String,
     /// What is released.
-    pub services: Vec<RawService>,
+    #[serde(default)]
+    pub services: Option<Vec<RawService>>,
+    /// What serves the versions, for Envoys that get their configuration by xDS.
+    #[serde(default)]
+    pub clusters: Vec<RawCluster>,
+    /// Where those Envoys take requests.
+    #[serde(default)]
+    pub listeners: Vec<RawListener>,
 }
 
 /// A service: its routes, versions and how requests are spread over them.

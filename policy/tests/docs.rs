@@ -4,12 +4,14 @@
 
 use ombre_policy::decisions::Decisions;
 use ombre_policy::load::{Files, SourceFile, load};
-use ombre_policy::policy::Policy;
+use ombre_policy::policy::{Cluster, Policy};
 use ombre_policy::problem::Problems;
 use ombre_policy::release::settings::Settings;
 
 const PAGE: &str = include_str!("../../docs/policy.md");
 const RAW: &str = include_str!("../src/raw.rs");
+const RAW_CLUSTER: &str = include_str!("../src/raw/cluster.rs");
+const RAW_LISTENER: &str = include_str!("../src/raw/listener.rs");
 const RAW_DEGRADE: &str = include_str!("../src/release/settings/raw.rs");
 const NAMED_DECISIONS: &str = include_str!("../src/decisions/named.rs");
 
@@ -78,6 +80,25 @@ fn the_degrade_example_shows_the_defaults() {
 }
 
 #[test]
+fn the_cluster_example_shows_the_defaults() {
+    let example = with_clusters(one(&blocks("yaml xds")));
+    let bare = with_clusters(
+        "clusters:\n  - { name: checkout_v1, endpoints: ['10.0.0.1:8080'] }\n  - { name: checkout_v2, dns: 'checkout-v2.internal:8443', tls: { ca: ca.pem } }\nlisteners: [{ name: traffic, address: '0.0.0.0:8443', default_cluster: checkout_v1 }]\n",
+    );
+    let ([shown, shown_tls], [default, default_tls]) = (example.clusters(), bare.clusters()) else {
+        panic!("not two clusters each");
+    };
+    assert_eq!(shown.connect_timeout, default.connect_timeout);
+    assert_eq!(shown.http2, default.http2);
+    assert_eq!(shown.circuit_breakers, default.circuit_breakers);
+    assert_eq!(shown.outlier_detection, default.outlier_detection);
+    let names = |cluster: &Cluster| cluster.tls.clone().map(|tls| (tls.sni, tls.san));
+    assert_eq!(names(shown_tls), names(default_tls));
+    let timeouts = [&example, &bare].map(|policy| policy.listeners().first().map(|l| l.timeout));
+    assert_eq!(timeouts[0], timeouts[1]);
+}
+
+#[test]
 fn every_field_has_an_example() {
     let all: Vec<Block<'_>> = all_blocks();
     let examples: String = all
@@ -86,6 +107,8 @@ fn every_field_has_an_example() {
         .map(|(_, text)| text.as_str())
         .collect();
     let fields = fields(RAW)
+        .chain(fields(RAW_CLUSTER))
+        .chain(fields(RAW_LISTENER))
         .chain(fields(RAW_DEGRADE))
         .chain(fields(NAMED_DECISIONS));
     let mut count = 0;
@@ -102,7 +125,7 @@ fn every_field_has_an_example() {
             "`{field}` has no example"
         );
     }
-    assert!(count > 80, "only {count} fields were found in the sources");
+    assert!(count > 110, "only {count} fields were found in the sources");
 }
 
 fn loaded(text: &str) -> Policy {
@@ -118,6 +141,11 @@ fn loaded(text: &str) -> Policy {
         }
         Err(problems) => panic!("{problems}\n{text}"),
     }
+}
+
+/// The page's policy with its clusters and listeners.
+fn with_clusters(blocks: &str) -> Policy {
+    loaded(&(one(&self::blocks("yaml")).to_owned() + blocks))
 }
 
 /// A policy with this fragment of its service, and what it leaves out.
@@ -167,7 +195,7 @@ fn fields(source: &str) -> impl Iterator<Item = String> {
         let is_name = !name.is_empty()
             && name
                 .bytes()
-                .all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
         let in_block =
             source.contains("macro_rules! block") && kind.ends_with(',') && !kind.contains('$');
         if !is_name || !(is_public || in_block) {

@@ -36,6 +36,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(policy::get))
         .routes(routes!(decisions::get, decisions::put))
         .routes(routes!(services::list))
+        .routes(routes!(services::clusters))
         .routes(routes!(services::one))
         .routes(routes!(services::order))
         .routes(routes!(sync_log::get, sync_log::post))

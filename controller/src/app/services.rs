@@ -12,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::app::openapi::{Conflict, Invalid, Missing, TooLarge, Unavailable, shapes};
 use crate::app::{App, decisions::rejected};
-use crate::engine::{Board, OrderError, ServiceView};
+use crate::engine::{Board, ClusterView, OrderError, ServiceView};
 use crate::error::ApiError;
 use crate::store::{self, Backlog, Entry, Store, StoreError};
 
@@ -32,6 +32,12 @@ pub struct Detail {
 #[derive(Serialize, ToSchema)]
 pub struct History {
     entries: Vec<Entry>,
+}
+
+/// All clusters of the policy in force.
+#[derive(Serialize, ToSchema)]
+pub struct Clusters {
+    clusters: Vec<ClusterView>,
 }
 
 /// What a person orders.
@@ -66,6 +72,14 @@ pub struct Part {
     responses((status = 200, description = "all releases", body = Board)))]
 pub async fn list(State(app): State<App>) -> Json<Board> {
     Json((*app.engine.board()).clone())
+}
+
+/// `GET /v1/clusters`: the breakers.
+#[utoipa::path(get, path = "/v1/clusters", operation_id = "clusters", tag = "releases",
+    responses((status = 200, description = "all breakers", body = Clusters)))]
+pub async fn clusters(State(app): State<App>) -> Json<Clusters> {
+    let clusters = app.engine.board().clusters.clone();
+    Json(Clusters { clusters })
 }
 
 /// `GET /v1/services/{service}`.

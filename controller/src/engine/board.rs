@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use ombre_policy::duration::{Millis, Moment};
+use ombre_policy::release::breaker::Circuit;
 use ombre_policy::release::judge::Judgement;
-use ombre_policy::release::machine::{Phase, PhaseName, Release, WriteOwner};
+use ombre_policy::release::machine::{Circuits, Phase, PhaseName, Release, WriteOwner};
 use ombre_policy::release::share::Percent;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::breakers::ClusterView;
 use super::service::Service;
 use super::{Engine, now};
 use crate::app::openapi::shapes;
@@ -19,6 +21,8 @@ use crate::evidence::SourceStatus;
 pub struct Board {
     /// By service.
     pub services: Vec<ServiceView>,
+    /// The breakers of all clusters.
+    pub clusters: Vec<ClusterView>,
     /// Where the evidence comes from.
     pub sources: Vec<SourceStatus>,
     /// Why releases cannot be kept, and so do not move.
@@ -76,6 +80,9 @@ impl Engine {
         let view = |(name, service): (&String, &Service)| {
             let record = &service.record;
             let release = &record.release;
+            let circuits = self
+                .breakers
+                .circuits(&service.candidate_cluster, &service.stable_cluster);
             let freezing = matches!(release.phase, Phase::Freezing { .. });
             let waits = freezing || release.unconfirmed.is_some();
             ServiceView {
@@ -85,7 +92,7 @@ impl Engine {
                 phase: release.phase.name(),
                 share: release.phase.share(),
                 writes: release.phase.owner(),
-                held_by: held_by(release, at),
+                held_by: held_by(release, circuits, at),
                 next: next(service, at),
                 unconfirmed: if waits {
                     self.unconfirmed(service)
@@ -98,13 +105,18 @@ impl Engine {
         };
         self.board.send_replace(Arc::new(Board {
             services: self.services.iter().map(view).collect(),
+            clusters: self.breakers.views(),
             sources: self.collector.status(),
             store_error: self.store_error.clone(),
         }));
     }
 }
 
-fn held_by(release: &Release, now: Moment) -> Vec<&'static str> {
+fn held_by(release: &Release, circuits: Circuits, now: Moment) -> Vec<&'static str> {
+    let climbs = matches!(
+        release.phase.name(),
+        PhaseName::Verifying | PhaseName::Ramping
+    );
     let holds = [
         ("locked", release.locked.is_some()),
         ("paused", release.paused.is_some()),
@@ -114,6 +126,11 @@ fn held_by(release: &Release, now: Moment) -> Vec<&'static str> {
         ),
         ("shared fault", release.shared_fault.is_some()),
         ("unknown evidence", release.unknown.is_some()),
+        (
+            "candidate's breaker",
+            climbs && circuits.candidate != Circuit::Closed,
+        ),
+        ("fallback's breaker", circuits.stable == Circuit::Open),
         (
             "too few proxies",
             release.unconfirmed.is_some_and(|waiting| waiting.told),

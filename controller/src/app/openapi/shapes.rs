@@ -156,3 +156,26 @@ pub enum WriteOwner {
     /// The fallback.
     Fallback,
 }
+
+/// A breaker: what it has seen, and whether it tries again.
+#[derive(ToSchema)]
+pub struct CircuitState {
+    /// The cluster.
+    cluster_name: String,
+    /// Failed requests in a million.
+    failure_rate: u32,
+    /// Whether a few requests are let through to see.
+    in_half_open: bool,
+}
+
+/// Whether traffic may be moved to a cluster.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+pub enum Circuit {
+    /// Yes.
+    Closed,
+    /// No.
+    Open,
+    /// As much as tells whether it recovered.
+    HalfOpen,
+}

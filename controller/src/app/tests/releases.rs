@@ -23,6 +23,7 @@ impl Fixture {
             publisher: Arc::clone(publisher),
             nodes: Arc::clone(&fixture.app.nodes),
             store: Arc::new(Store::open(fixture.dir.path()).unwrap()),
+            metrics: Arc::clone(&fixture.app.metrics),
             collector: Collector::of_envoys(&clients, Vec::new()).unwrap(),
             clients,
         })
