@@ -31,6 +31,7 @@ impl Catalog for Everybody {
 }
 
 impl Observer for Deaf {
+    fn streams(&self) {}
     fn sent(&self, _: Type) {}
     fn accepted(&self, _: &Node, _: Type, _: &[Arc<Resource>]) {}
     fn rejected(&self, _: &Node, _: Type, _: &str) {}
