@@ -31,6 +31,7 @@ use crate::metrics::Metrics;
 use crate::nodes::Nodes;
 use crate::publish::Publisher;
 use crate::store::{Record, Store, StoreError};
+use crate::xds::ClusterAccepted;
 pub use board::{Board, ServiceView};
 use breakers::Breakers;
 pub use breakers::ClusterView;
@@ -90,6 +91,8 @@ pub(crate) enum Message {
     },
     /// The end of a drain.
     Drain(Applied),
+    /// An Envoy runs another configuration of a cluster.
+    Cluster(ClusterAccepted),
 }
 
 /// The loop.
@@ -199,6 +202,24 @@ impl Handle {
     }
 }
 
+impl Handle {
+    /// Hands on every configuration of a cluster that Envoy accepts, for as long as there are any.
+    pub async fn follow_clusters(self, mut accepted: broadcast::Receiver<ClusterAccepted>) {
+        loop {
+            match accepted.recv().await {
+                Ok(accepted) => {
+                    if self.orders.send(Message::Cluster(accepted)).await.is_err() {
+                        return;
+                    }
+                }
+                // Each breaker that was missed goes on with the evidence that it has.
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return,
+            }
+        }
+    }
+}
+
 impl Engine {
     /// A loop that goes on from what was kept.
     ///
@@ -279,6 +300,9 @@ impl Engine {
                 let result = self.ordered(&service, order).await;
                 // Whoever asked may have gone away; the order stands.
                 let _ = reply.send(result);
+            }
+            Message::Cluster(accepted) => {
+                self.breakers.accepted(accepted.cluster, accepted.revision);
             }
             Message::Drain(applied) => {
                 let event = match applied.result {
