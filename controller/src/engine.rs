@@ -106,6 +106,7 @@ pub struct Engine {
     board: watch::Sender<Arc<Board>>,
     news: broadcast::Sender<Arc<News>>,
     store_error: Option<String>,
+    next_probe: Instant,
 }
 
 /// What the loop works with.
@@ -211,6 +212,7 @@ impl Engine {
             board,
             news: news.clone(),
             store_error: None,
+            next_probe: Instant::now(),
             store: Arc::clone(&store),
         };
         let handle = Handle {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -35,6 +35,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// When the state cannot be taken up or the address cannot be listened on.
 pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     raise_file_limit();
+    survive_file_size_limit()?;
     let (dir, saved) = StateDir::open(&args.state_dir)?;
     let metrics = Arc::new(Metrics::default());
     let publisher = Arc::new(Publisher::new(dir, saved, Arc::clone(&metrics)));
@@ -143,6 +144,12 @@ async fn told_to_end() -> std::io::Result<&'static str> {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
     })
+}
+
+/// A file that may not grow is an error like a full disk. The signal that comes with it would end the
+/// program; a handler, once there, stays.
+fn survive_file_size_limit() -> std::io::Result<()> {
+    signal(SignalKind::from_raw(Signal::XFSZ.as_raw())).map(drop)
 }
 
 /// Every waiting poll holds a file open, and the usual soft limit of 1024 is for programs that

@@ -154,6 +154,10 @@ impl Engine {
 
     /// The proxies that have yet to confirm a freeze; a freeze that nobody heard of is no freeze.
     pub(super) fn unconfirmed(&self, service: &Service) -> Vec<String> {
+        if let Some(error) = self.publisher.view().state_error {
+            // After a restart the first documents come from there, and would let writes in again.
+            return vec![error];
+        }
         let nodes = self.nodes.list();
         let has_it = |node: &&Node| {
             let applied = node.applied.decisions;

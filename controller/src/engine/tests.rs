@@ -1,3 +1,6 @@
+mod drain;
+mod killed;
+
 use super::*;
 use std::path::Path;
 
@@ -112,6 +115,17 @@ impl Fixture {
     }
 }
 
+/// A proxy says that it has these decisions.
+fn polled(engine: &Engine, name: &str, applied: u64) {
+    let mut headers = HeaderMap::new();
+    headers.insert("x-ombre-node", name.parse().unwrap());
+    headers.insert("x-ombre-applied", format!("1/{applied}").parse().unwrap());
+    let revision = Revision::new(applied);
+    engine
+        .nodes
+        .polled(&headers, Kind::Decisions, revision, SystemTime::now());
+}
+
 const ROLLBACK: Command = Command::Rollback { force: false };
 
 #[tokio::test]
@@ -197,15 +211,6 @@ async fn what_cannot_be_kept_does_not_happen() {
 async fn a_freeze_counts_once_every_proxy_has_confirmed_it() {
     let log = "{ sync_log: { apply_url: \"http://127.0.0.1:9/apply\" } }";
     let mut fixture = Fixture::with(log).await;
-    let polled = |engine: &Engine, name: &str, applied: u64| {
-        let mut headers = HeaderMap::new();
-        headers.insert("x-ombre-node", name.parse().unwrap());
-        headers.insert("x-ombre-applied", format!("1/{applied}").parse().unwrap());
-        let revision = Revision::new(applied);
-        engine
-            .nodes
-            .polled(&headers, Kind::Decisions, revision, SystemTime::now());
-    };
     fixture.order(ROLLBACK).await.unwrap();
     let frozen = fixture.published()["frozen"].clone();
     assert_eq!(frozen, serde_json::json!({ "v2": { "retry_after": 30 } }));

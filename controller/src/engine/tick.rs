@@ -8,18 +8,22 @@ use ombre_policy::release::fleet::{Standing, admit};
 use ombre_policy::release::judge::{Judgement, Verdict};
 use ombre_policy::release::machine::{Event, Permit, Phase};
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::{Engine, News, TICK, now};
 use crate::evidence::{Readings, Wanted};
 
 /// A tick waits at most this long for evidence; what comes later belongs to the next.
 const PATIENCE: Duration = Duration::from_millis(400);
+/// While all is well, it is tried this often whether the store can be written.
+const PROBE: Duration = Duration::from_secs(5);
 /// Ticks begin this much too early now and then.
 const SLACK: u64 = 50;
 
 impl Engine {
     /// Does one tick and says how long the next one is away from its beginning.
     pub(super) async fn tick(&mut self) -> Duration {
+        self.probe_store().await;
         self.follow().await;
         let period = self.period();
         if self.services.is_empty() {
@@ -56,6 +60,18 @@ impl Engine {
             interval: evidence().map(|it| it.interval).min().unwrap_or_default(),
             stale: evidence().map(|it| it.stale).max().unwrap_or_default(),
         }
+    }
+
+    /// A store that cannot be written is known of before something must be kept, and one that can be
+    /// written again is known of although nothing moves.
+    async fn probe_store(&mut self) {
+        let now = Instant::now();
+        if self.store_error.is_none() && now < self.next_probe {
+            return;
+        }
+        self.next_probe = now + PROBE;
+        let error = self.stored(|store| store.probe()).await.err();
+        self.note_store(error);
     }
 
     fn period(&self) -> Duration {

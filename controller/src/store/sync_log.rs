@@ -53,10 +53,8 @@ impl Store {
     /// # Errors
     /// When it cannot be written.
     pub fn log(&self, service: &str, batch: &[Change], now: Moment) -> Result<u64, StoreError> {
-        let mut db = self.db();
-        let mut write = || {
-            let write = db.transaction()?;
-            let mut top = self::top(&write, service)?;
+        self.write(|write| {
+            let mut top = self::top(write, service)?;
             let mut news = 0;
             for change in batch {
                 let payload = change.payload.to_string();
@@ -87,10 +85,8 @@ impl Store {
                 "INSERT INTO sync_state VALUES (?1, ?2, 0) ON CONFLICT (service) DO UPDATE SET top = ?2",
                 params![service, signed(top)],
             )?;
-            write.commit()?;
             Ok(news)
-        };
-        write().map_err(|error| self.failed(error))
+        })
     }
 
     /// The newest entry's number, 0 for an empty log.
@@ -142,8 +138,7 @@ impl Store {
     /// When it cannot be written; the entries are then applied once more, which changes nothing.
     pub fn applied(&self, service: &str, seq: u64) -> Result<(), StoreError> {
         let sql = "UPDATE sync_state SET applied = MAX(applied, ?2) WHERE service = ?1";
-        let written = self.db().execute(sql, params![service, signed(seq)]);
-        written.map(drop).map_err(|error| self.failed(error))
+        self.write(|change| change.execute(sql, params![service, signed(seq)]).map(drop))
     }
 
     /// How far a service's log is applied.
