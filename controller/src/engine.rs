@@ -41,6 +41,8 @@ use service::Service;
 
 /// Ticks are this long when no policy says otherwise.
 const TICK: Duration = Duration::from_secs(1);
+/// While an outage is suspected, a tick is looked at in so many parts.
+const LOOKS: u32 = 4;
 /// Messages that wait for the loop.
 const INBOX: usize = 256;
 /// News that a slow reader of the stream may be behind.
@@ -270,16 +272,23 @@ impl Engine {
     /// Runs until told to stop. A drain under way is left where it is, and goes on after a restart.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let mut next = Instant::now();
+        let (mut left, mut pause) = (0, Duration::ZERO);
         loop {
             tokio::select! {
                 biased;
                 () = told(&mut stop) => break,
                 Some(message) = self.inbox.recv() => self.take(message).await,
                 () = sleep_until(next) => {
-                    let period = self.tick().await;
-                    let now = Instant::now();
+                    if left == 0 {
+                        let period = self.tick().await;
+                        left = if self.suspects_outage() { LOOKS } else { 1 };
+                        pause = period / left;
+                    } else {
+                        self.look().await;
+                    }
+                    left -= 1;
                     // A tick that took too long is not made up for.
-                    next = (next + period).max(now);
+                    next = (next + pause).max(Instant::now());
                 }
             }
             self.show();

@@ -44,7 +44,15 @@ impl Scene {
         let at = Moment::from_unix_millis(self.second * 1000);
         let clusters = self.totals.clone();
         let age = Millis::ZERO;
-        let changed = self.take(Some(Reading { at, age, clusters }), at);
+        let changed = self.take(
+            Some(Reading {
+                at,
+                age,
+                uptime: None,
+                clusters,
+            }),
+            at,
+        );
         let state = |view: ClusterView| (view.breaker.cluster_name, view.state);
         changed.into_iter().map(state).collect()
     }
