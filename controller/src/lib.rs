@@ -31,3 +31,4 @@ pub mod store;
 pub mod timestamp;
 pub mod validate;
 pub mod watch;
+pub mod xds;

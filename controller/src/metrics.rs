@@ -6,6 +6,8 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use ombre_policy::document::{Kind, Revision};
+use ombre_policy::release::breaker::{Circuit, Refreshed};
+use ombre_xds::snapshot::Type;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -13,6 +15,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+
+use crate::engine::ClusterView;
 
 /// The registry and what is in it.
 pub struct Metrics {
@@ -26,6 +30,12 @@ pub struct Metrics {
     polls: Family<PollLabels, Counter>,
     polls_waiting: Gauge,
     nodes: Gauge,
+    xds_streams: Gauge,
+    xds_streams_refused: Counter,
+    xds_messages: Family<XdsLabels, Counter>,
+    breaker_updates: Family<UpdateLabels, Counter>,
+    breaker_failed: Family<ClusterLabels, Gauge<f64, AtomicU64>>,
+    breaker_open: Family<ClusterLabels, Gauge<f64, AtomicU64>>,
 }
 
 /// What became of a load.
@@ -64,6 +74,49 @@ struct PollLabels {
     result: Poll,
 }
 
+/// What was said on an xDS stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Xds {
+    /// Resources were sent.
+    Push,
+    /// They were accepted.
+    Ack,
+    /// They were refused.
+    Nack,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct XdsLabels {
+    resource: TypeLabel,
+    message: Xds,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct TypeLabel(Type);
+
+impl EncodeLabelValue for TypeLabel {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
+        self.0.short().encode(encoder)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UpdateLabels {
+    result: UpdateLabel,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+enum UpdateLabel {
+    Begun,
+    Removed,
+    Dropped,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClusterLabels {
+    cluster: String,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum KindLabel {
     Policy,
@@ -92,6 +145,12 @@ impl Default for Metrics {
             polls: Family::default(),
             polls_waiting: Gauge::default(),
             nodes: Gauge::default(),
+            xds_streams: Gauge::default(),
+            xds_streams_refused: Counter::default(),
+            xds_messages: Family::default(),
+            breaker_updates: Family::default(),
+            breaker_failed: Family::default(),
+            breaker_open: Family::default(),
         };
         metrics.register();
         metrics
@@ -136,6 +195,60 @@ impl Metrics {
         self.polls.get_or_create(&PollLabels { kind, result }).inc();
     }
 
+    /// Counts what was said on an xDS stream.
+    pub fn xds(&self, kind: Type, message: Xds) {
+        let resource = TypeLabel(kind);
+        self.xds_messages
+            .get_or_create(&XdsLabels { resource, message })
+            .inc();
+    }
+
+    /// Notes that an xDS stream began or ended.
+    pub fn xds_streams(&self, open: usize) {
+        self.xds_streams
+            .set(i64::try_from(open).unwrap_or(i64::MAX));
+    }
+
+    /// Counts an xDS stream that was ended because of what the client did.
+    pub fn xds_stream_refused(&self) {
+        self.xds_streams_refused.inc();
+    }
+
+    /// Counts what a configuration update did to a breaker.
+    pub fn breaker_update(&self, refreshed: Refreshed) {
+        let result = match refreshed {
+            Refreshed::Begun => UpdateLabel::Begun,
+            Refreshed::Removed => UpdateLabel::Removed,
+            Refreshed::Dropped => UpdateLabel::Dropped,
+        };
+        self.breaker_updates
+            .get_or_create(&UpdateLabels { result })
+            .inc();
+    }
+
+    /// Notes a breaker.
+    pub fn breaker(&self, view: &ClusterView) {
+        let labels = ClusterLabels {
+            cluster: view.breaker.cluster_name.clone(),
+        };
+        let failed = view.breaker.failure_rate.get() as f64 / 1e6;
+        self.breaker_failed.get_or_create(&labels).set(failed);
+        let open = match view.state {
+            Circuit::Closed => 0.0,
+            Circuit::HalfOpen => 0.5,
+            Circuit::Open => 1.0,
+        };
+        self.breaker_open.get_or_create(&labels).set(open);
+    }
+
+    /// Forgets a breaker.
+    pub fn breaker_gone(&self, cluster: &str) {
+        let cluster = cluster.to_owned();
+        let labels = ClusterLabels { cluster };
+        self.breaker_failed.remove(&labels);
+        self.breaker_open.remove(&labels);
+    }
+
     /// The text that Prometheus reads.
     pub fn text(&self, polls_waiting: usize, nodes: usize) -> String {
         self.polls_waiting
@@ -163,7 +276,16 @@ impl Metrics {
             "Long polls that wait now",
             &self.polls_waiting,
         );
-        gauge("nodes", "Envoys that polled lately", &self.nodes);
+        gauge(
+            "nodes",
+            "Envoys that polled or were served over xDS lately",
+            &self.nodes,
+        );
+        gauge(
+            "xds_streams",
+            "xDS streams that are open",
+            &self.xds_streams,
+        );
         registry.register(
             "policy_revision",
             "Revision of the policy in force, Unix milliseconds",
@@ -189,6 +311,32 @@ impl Metrics {
             "state_saves",
             "Attempts to save the state",
             self.state_saves.clone(),
+        );
+        registry.register(
+            "xds_streams_refused",
+            "xDS streams that were ended because of what the client did",
+            self.xds_streams_refused.clone(),
+        );
+        registry.register(
+            "xds_messages",
+            "What was pushed over xDS by type, and how often it was accepted (ack) and refused (nack)",
+            self.xds_messages.clone(),
+        );
+        registry.register(
+            "breaker_updates",
+            "Configuration updates of clusters, by what they did to the breaker",
+            self.breaker_updates.clone(),
+        );
+        registry.register_with_unit(
+            "breaker_failed",
+            "Failed share of a cluster's requests over the last 10 s",
+            Unit::Ratios,
+            self.breaker_failed.clone(),
+        );
+        registry.register(
+            "breaker_open",
+            "1 when the cluster's breaker is open, 0.5 when half open, 0 when closed",
+            self.breaker_open.clone(),
         );
         registry.register(
             "polls",

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -24,6 +24,7 @@ use crate::notify::webhooks;
 use crate::publish::Publisher;
 use crate::state::StateDir;
 use crate::store::Store;
+use crate::xds::Xds;
 
 /// Requests that are being answered have this long when the controller is told to end.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -34,13 +35,15 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// When the state cannot be taken up or the address cannot be listened on.
 pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     raise_file_limit();
+    survive_file_size_limit()?;
     let (dir, saved) = StateDir::open(&args.state_dir)?;
     let metrics = Arc::new(Metrics::default());
     let publisher = Arc::new(Publisher::new(dir, saved, Arc::clone(&metrics)));
     let (stop, stopped) = watch::channel(false);
-    let nodes = Arc::new(Nodes::default());
+    let xds = Xds::bind(&args.xds, &stopped).await?;
+    let nodes = Arc::new(Nodes::with_xds(xds.as_ref().map(Xds::registry)));
     let clients = Clients::new(args.trust.ca_file.as_deref())?;
-    let (engine, handle) = engine(&args, &clients, &publisher, &nodes)?;
+    let (engine, handle) = engine(&args, &clients, &publisher, &nodes, &metrics)?;
     for webhook in webhooks(
         &clients,
         &args.webhooks,
@@ -67,6 +70,11 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
         started: SystemTime::now(),
         stop: stopped.clone(),
     };
+    if let Some(xds) = xds {
+        tokio::spawn(app.engine.clone().follow_clusters(xds.clusters()));
+        let (publisher, metrics) = (Arc::clone(&publisher), Arc::clone(&metrics));
+        tokio::spawn(xds.run(publisher, metrics, stopped.clone()));
+    }
     let loader = Loader::new(args.policies, publisher, metrics, clusters);
     let loading = tokio::spawn(loader.run(stopped.clone()));
     let releasing = engine.map(|engine| tokio::spawn(engine.run(stop.subscribe())));
@@ -93,6 +101,7 @@ fn engine(
     clients: &Clients,
     publisher: &Arc<Publisher>,
     nodes: &Arc<Nodes>,
+    metrics: &Arc<Metrics>,
 ) -> anyhow::Result<(Option<Engine>, Handle)> {
     let collector = match args.evidence_promql.clone() {
         Some(store) => Collector::of_store(clients, store, &args.promql_selector)?,
@@ -106,6 +115,7 @@ fn engine(
                 nodes: Arc::clone(nodes),
                 store: Arc::new(store),
                 collector,
+                metrics: Arc::clone(metrics),
                 clients: clients.clone(),
             })
         });
@@ -137,6 +147,12 @@ async fn told_to_end() -> std::io::Result<&'static str> {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
     })
+}
+
+/// A file that may not grow is an error like a full disk. The signal that comes with it would end the
+/// program; a handler, once there, stays.
+fn survive_file_size_limit() -> std::io::Result<()> {
+    signal(SignalKind::from_raw(Signal::XFSZ.as_raw())).map(drop)
 }
 
 /// Every waiting poll holds a file open, and the usual soft limit of 1024 is for programs that

@@ -1,6 +1,8 @@
 //! What must survive: where each release stands, what led there, and the sync log, in one SQLite
 //! file. Blocking: call it off the async threads. When a call returns, its change is on the disk.
 
+#[cfg(test)]
+pub(crate) mod fault;
 mod history;
 mod releases;
 mod schema;
@@ -9,7 +11,7 @@ mod sync_log;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Transaction};
 
 pub use history::{Entry, Kind, NewEntry, Query};
 pub use releases::Record;
@@ -22,6 +24,8 @@ const FILE: &str = "ombre.db";
 pub struct Store {
     path: PathBuf,
     db: Mutex<Connection>,
+    #[cfg(test)]
+    pub(crate) faults: fault::Faults,
 }
 
 /// Why something could not be kept or read.
@@ -71,7 +75,42 @@ impl Store {
         Ok(Self {
             path,
             db: Mutex::new(db),
+            #[cfg(test)]
+            faults: fault::Faults::default(),
         })
+    }
+
+    /// Writes something that is read by nobody, to learn whether anything can be written.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub fn probe(&self) -> Result<(), StoreError> {
+        self.write(|change| {
+            let schema: i64 = change.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+            change.pragma_update(None, "user_version", schema)
+        })
+    }
+
+    /// The one way to the disk: all of `work` or nothing, and on the disk when this returns.
+    fn write<T>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let mut db = self.db();
+        #[cfg(test)]
+        if !self.faults.reach(fault::Side::Before) {
+            return Err(self.failed(rusqlite::Error::InvalidQuery));
+        }
+        let write = || {
+            let change = db.transaction()?;
+            let done = work(&change)?;
+            change.commit()?;
+            Ok(done)
+        };
+        let written = write().map_err(|error| self.failed(error));
+        #[cfg(test)]
+        self.faults.reach(fault::Side::After);
+        written
     }
 
     fn db(&self) -> MutexGuard<'_, Connection> {

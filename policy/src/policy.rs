@@ -61,6 +61,17 @@ impl Policy {
         })
     }
 
+    /// Every version that is served, as service, version and Envoy cluster.
+    pub fn serving(&self) -> impl Iterator<Item = (&str, &str, &str)> {
+        self.services.iter().flat_map(|service| {
+            let versions = service.versions.iter();
+            versions.map(|version| {
+                let (name, cluster) = (version.name.as_str(), version.cluster.as_str());
+                (service.name.as_str(), name, cluster)
+            })
+        })
+    }
+
     /// The clusters that ombre delivers to Envoy, in the order of the files; none for Envoys that
     /// have their own. Every cluster that a version or a listener names is one of them.
     pub fn clusters(&self) -> &[Cluster] {

@@ -7,7 +7,7 @@ use ombre_policy::duration::{Millis, Moment};
 use ombre_policy::release::evidence::{Bin, Counts, Gap, Histogram, Sample};
 use ombre_policy::release::judge::{Judge, Judgement, Verdict};
 use ombre_policy::release::machine::{
-    Action, Alert, Context, Event, Jitter, Permit, Phase, PhaseName, Release, Terms, step,
+    Action, Alert, Circuits, Context, Event, Jitter, Permit, Phase, PhaseName, Release, Terms, step,
 };
 use ombre_policy::release::settings::Settings;
 use ombre_policy::release::share::Percent;
@@ -149,6 +149,7 @@ impl Service {
             now: self.at(),
             jitter: Jitter::new(self.chance.fraction()),
             confirmed: None,
+            circuits: Circuits::default(),
         };
         let (release, actions) = step(&self.release, &event, &context);
         self.release = release;

@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, kill_process_group, prlimit};
 use tokio::signal::unix::{self, SignalKind, signal};
 
 use crate::poll::eventually;
@@ -109,6 +109,20 @@ impl Process {
         }
     }
 
+    /// Lets no file of the program grow beyond so many bytes, as if the disk were full; `None` lifts
+    /// the limit.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn limit_files(&self, bytes: Option<u64>) -> Result<()> {
+        let limit = Rlimit {
+            current: bytes,
+            maximum: None,
+        };
+        prlimit(Some(self.pid()?), Resource::Fsize, limit)?;
+        Ok(())
+    }
+
     /// SIGKILL, and waits for the end.
     ///
     /// # Errors
@@ -153,13 +167,17 @@ impl Process {
         format!("--- {} ({}) ---\n{tail}\n", self.name, self.log.display())
     }
 
+    fn pid(&self) -> Result<Pid> {
+        let raw = i32::try_from(self.child.id()).context("the pid is out of range")?;
+        Pid::from_raw(raw).context("the pid is zero")
+    }
+
     fn signal(&mut self, signal: Signal) -> Result<()> {
         // A child that has been waited for has no pid any more: the number may be another's.
         if self.child.try_wait()?.is_some() {
             return Ok(());
         }
-        let raw = i32::try_from(self.child.id()).context("the pid is out of range")?;
-        let pid = Pid::from_raw(raw).context("the pid is zero")?;
+        let pid = self.pid()?;
         match self.group {
             Group::Shared => kill_process(pid, signal)?,
             Group::Own => kill_process_group(pid, signal)?,

@@ -186,6 +186,27 @@ async fn a_fault_of_both_versions_moves_nothing() -> Result<()> {
         .await?;
         ensure!(text(&now, "/phase") == "suspect", "{now:#}");
         ensure!(now.pointer("/share") == Some(&json!(50)), "{now:#}");
+        eventually(LONG, "both breakers are open", async || {
+            let now = stack.controller.json("/v1/clusters").await?;
+            let of =
+                |at: usize, field: &str| now.pointer(&format!("/clusters/{at}/{field}")).cloned();
+            let names = [of(0, "cluster_name"), of(1, "cluster_name")];
+            ensure!(
+                names == [Some(json!("demo_v1")), Some(json!("demo_v2"))],
+                "{now:#}"
+            );
+            let closed = Some(json!("closed"));
+            ensure!(
+                of(0, "state") != closed && of(1, "state") != closed,
+                "{now:#}"
+            );
+            ensure!(
+                of(0, "failure_rate").and_then(|rate| rate.as_u64()) > Some(900_000),
+                "{now:#}"
+            );
+            Ok(())
+        })
+        .await?;
         let report = load.stop().await?;
         ensure!(report.versions.contains_key("v1"), "{}", report.line());
         let moved = transitions(stack).await?;

@@ -3,20 +3,26 @@
 use std::sync::Arc;
 
 use ombre_policy::duration::{Millis, Moment};
+use ombre_policy::release::breaker::Circuit;
 use ombre_policy::release::judge::Judgement;
-use ombre_policy::release::machine::{Phase, PhaseName, Release, WriteOwner};
+use ombre_policy::release::machine::{Circuits, Phase, PhaseName, Release, WriteOwner};
 use ombre_policy::release::share::Percent;
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use super::breakers::ClusterView;
 use super::service::Service;
 use super::{Engine, now};
+use crate::app::openapi::shapes;
 use crate::evidence::SourceStatus;
 
 /// All releases.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub struct Board {
     /// By service.
     pub services: Vec<ServiceView>,
+    /// The breakers of all clusters.
+    pub clusters: Vec<ClusterView>,
     /// Where the evidence comes from.
     pub sources: Vec<SourceStatus>,
     /// Why releases cannot be kept, and so do not move.
@@ -24,7 +30,7 @@ pub struct Board {
 }
 
 /// One release.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ServiceView {
     /// The service.
     pub service: String,
@@ -33,21 +39,28 @@ pub struct ServiceView {
     /// The version that takes over when it fails.
     pub stable: String,
     /// Where it stands.
+    #[schema(value_type = shapes::Phase)]
     pub phase: PhaseName,
     /// The candidate's share of unpinned traffic.
+    #[schema(value_type = u8)]
     pub share: Percent,
     /// Who takes the writes of that share.
+    #[schema(value_type = shapes::WriteOwner)]
     pub writes: WriteOwner,
     /// What holds it, if something does.
+    #[schema(value_type = Vec<String>)]
     pub held_by: Vec<&'static str>,
     /// What comes next, and what it waits for.
     pub next: String,
     /// The proxies that have yet to confirm a freeze, or a step of the ramp that waits for them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
     pub unconfirmed: Vec<String>,
     /// The last judgement: windows, triggers' values, verdict.
+    #[schema(value_type = Option<Object>)]
     pub judgement: Option<Judgement>,
     /// Everything that is kept of it.
+    #[schema(value_type = Object)]
     pub state: Release,
 }
 
@@ -67,6 +80,9 @@ impl Engine {
         let view = |(name, service): (&String, &Service)| {
             let record = &service.record;
             let release = &record.release;
+            let circuits = self
+                .breakers
+                .circuits(&service.candidate_cluster, &service.stable_cluster);
             let freezing = matches!(release.phase, Phase::Freezing { .. });
             let waits = freezing || release.unconfirmed.is_some();
             ServiceView {
@@ -76,7 +92,7 @@ impl Engine {
                 phase: release.phase.name(),
                 share: release.phase.share(),
                 writes: release.phase.owner(),
-                held_by: held_by(release, at),
+                held_by: held_by(release, circuits, at),
                 next: next(service, at),
                 unconfirmed: if waits {
                     self.unconfirmed(service)
@@ -89,13 +105,18 @@ impl Engine {
         };
         self.board.send_replace(Arc::new(Board {
             services: self.services.iter().map(view).collect(),
+            clusters: self.breakers.views(),
             sources: self.collector.status(),
             store_error: self.store_error.clone(),
         }));
     }
 }
 
-fn held_by(release: &Release, now: Moment) -> Vec<&'static str> {
+fn held_by(release: &Release, circuits: Circuits, now: Moment) -> Vec<&'static str> {
+    let climbs = matches!(
+        release.phase.name(),
+        PhaseName::Verifying | PhaseName::Ramping
+    );
     let holds = [
         ("locked", release.locked.is_some()),
         ("paused", release.paused.is_some()),
@@ -105,6 +126,11 @@ fn held_by(release: &Release, now: Moment) -> Vec<&'static str> {
         ),
         ("shared fault", release.shared_fault.is_some()),
         ("unknown evidence", release.unknown.is_some()),
+        (
+            "candidate's breaker",
+            climbs && circuits.candidate != Circuit::Closed,
+        ),
+        ("fallback's breaker", circuits.stable == Circuit::Open),
         (
             "too few proxies",
             release.unconfirmed.is_some_and(|waiting| waiting.told),

@@ -1,6 +1,7 @@
 //! Follows the policy in force: new releases begin, those that are kept go on, a changed weight is an
 //! order, a changed candidate is a new release.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ombre_policy::release::machine::{Command, Event, Order, Phase, Release, Terms};
@@ -62,15 +63,20 @@ impl Engine {
         for wanted in wanted {
             done &= self.take_up(wanted).await;
         }
-        let mut clusters: Vec<String> = self
-            .services
-            .values()
-            .flat_map(|service| [&service.candidate_cluster, &service.stable_cluster])
-            .cloned()
-            .collect();
-        clusters.sort();
-        clusters.dedup();
-        self.clusters = Arc::new(clusters);
+        let purposes = |compiled: &Compiled| {
+            let mut purposes: BTreeMap<String, Vec<String>> = BTreeMap::new();
+            for (service, version, cluster) in compiled.policy.serving() {
+                let serves = format!("{service} {version}");
+                purposes.entry(cluster.to_owned()).or_default().push(serves);
+            }
+            purposes
+        };
+        let before = self.followed.as_ref();
+        let before = before.map(|followed| purposes(&followed.compiled));
+        let after = purposes(&compiled);
+        self.breakers
+            .follow(&before.unwrap_or_default(), &after, in_force.revision);
+        self.clusters = Arc::new(after.into_keys().collect());
         self.followed = Some(Followed {
             compiled,
             again: !done,

@@ -49,6 +49,9 @@ impl Engine {
             now: at,
             jitter: chance(),
             confirmed,
+            circuits: self
+                .breakers
+                .circuits(&service.candidate_cluster, &service.stable_cluster),
         };
         let before = &service.record.release;
         let (after, actions) = step(before, &event, &context);
@@ -154,6 +157,10 @@ impl Engine {
 
     /// The proxies that have yet to confirm a freeze; a freeze that nobody heard of is no freeze.
     pub(super) fn unconfirmed(&self, service: &Service) -> Vec<String> {
+        if let Some(error) = self.publisher.view().state_error {
+            // After a restart the first documents come from there, and would let writes in again.
+            return vec![error];
+        }
         let nodes = self.nodes.list();
         let has_it = |node: &&Node| {
             let applied = node.applied.decisions;
@@ -228,7 +235,7 @@ fn decided(service: &Service) -> Option<ServiceDecisions> {
     (decided != ServiceDecisions::default()).then_some(decided)
 }
 
-fn chance() -> Jitter {
+pub(super) fn chance() -> Jitter {
     let random = RandomState::new().hash_one(0_u8) % 1000;
     Jitter::new(random as f64 / 1000.0)
 }

@@ -1,16 +1,16 @@
+mod drain;
+mod killed;
+
 use super::*;
 use std::path::Path;
 
 use axum::http::HeaderMap;
 use ombre_policy::document::{Kind, Revision};
-use ombre_policy::load::SourceFile;
-use ombre_policy::policy::SlotTables;
 use ombre_policy::release::machine::{Command, PhaseName};
 use ombre_policy::release::share::Percent;
 use rusqlite::Connection;
 
 use crate::compiled::Compiled;
-use crate::source::Reader;
 use crate::state::StateDir;
 use crate::store::Query;
 
@@ -22,11 +22,7 @@ struct Fixture {
 
 fn compiled(weight: u8, degrade: &str) -> Compiled {
     let text = crate::sample::text("canary").replace("weight: 10", &format!("weight: {weight}"));
-    let source = SourceFile {
-        name: "policy.yaml".to_owned(),
-        text: format!("{text}    degrade: {degrade}\n"),
-    };
-    Compiled::new(vec![source], &Reader::default(), &SlotTables::default()).unwrap()
+    crate::sample::compiled_of(format!("{text}    degrade: {degrade}\n"))
 }
 
 fn start(dir: &Path, weight: u8, degrade: &str) -> (Engine, Handle) {
@@ -38,6 +34,7 @@ fn start(dir: &Path, weight: u8, degrade: &str) -> (Engine, Handle) {
         publisher,
         nodes: Arc::default(),
         store: Arc::new(Store::open(dir).unwrap()),
+        metrics: Arc::default(),
         collector: Collector::of_envoys(&clients, Vec::new()).unwrap(),
         clients,
     })
@@ -110,6 +107,17 @@ impl Fixture {
             .map(|entry| (entry.kind, entry.actor))
             .collect()
     }
+}
+
+/// A proxy says that it has these decisions.
+fn polled(engine: &Engine, name: &str, applied: u64) {
+    let mut headers = HeaderMap::new();
+    headers.insert("x-ombre-node", name.parse().unwrap());
+    headers.insert("x-ombre-applied", format!("1/{applied}").parse().unwrap());
+    let revision = Revision::new(applied);
+    engine
+        .nodes
+        .polled(&headers, Kind::Decisions, revision, SystemTime::now());
 }
 
 const ROLLBACK: Command = Command::Rollback { force: false };
@@ -197,15 +205,6 @@ async fn what_cannot_be_kept_does_not_happen() {
 async fn a_freeze_counts_once_every_proxy_has_confirmed_it() {
     let log = "{ sync_log: { apply_url: \"http://127.0.0.1:9/apply\" } }";
     let mut fixture = Fixture::with(log).await;
-    let polled = |engine: &Engine, name: &str, applied: u64| {
-        let mut headers = HeaderMap::new();
-        headers.insert("x-ombre-node", name.parse().unwrap());
-        headers.insert("x-ombre-applied", format!("1/{applied}").parse().unwrap());
-        let revision = Revision::new(applied);
-        engine
-            .nodes
-            .polled(&headers, Kind::Decisions, revision, SystemTime::now());
-    };
     fixture.order(ROLLBACK).await.unwrap();
     let frozen = fixture.published()["frozen"].clone();
     assert_eq!(frozen, serde_json::json!({ "v2": { "retry_after": 30 } }));

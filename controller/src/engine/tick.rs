@@ -7,29 +7,38 @@ use ombre_policy::duration::Moment;
 use ombre_policy::release::fleet::{Standing, admit};
 use ombre_policy::release::judge::{Judgement, Verdict};
 use ombre_policy::release::machine::{Event, Permit, Phase};
+use ombre_policy::release::settings::Evidence;
 use serde_json::json;
+use tokio::time::Instant;
+use tracing::info;
 
+use super::perform::chance;
 use super::{Engine, News, TICK, now};
 use crate::evidence::{Readings, Wanted};
 
 /// A tick waits at most this long for evidence; what comes later belongs to the next.
 const PATIENCE: Duration = Duration::from_millis(400);
+/// While all is well, it is tried this often whether the store can be written.
+const PROBE: Duration = Duration::from_secs(5);
 /// Ticks begin this much too early now and then.
 const SLACK: u64 = 50;
 
 impl Engine {
     /// Does one tick and says how long the next one is away from its beginning.
     pub(super) async fn tick(&mut self) -> Duration {
+        self.probe_store().await;
         self.follow().await;
         let period = self.period();
-        if self.services.is_empty() {
+        if self.clusters.is_empty() {
             return period;
         }
         let started = now();
+        let wanted = self.wanted();
         let readings = self
             .collector
-            .collect(&self.wanted(), started, PATIENCE.min(period / 2))
+            .collect(&wanted, started, PATIENCE.min(period / 2))
             .await;
+        self.tick_breakers(&readings, &wanted);
         let judged = self.judge(&readings, now());
         let permits = self.permits(&judged, now());
         let names: Vec<String> = self.services.keys().cloned().collect();
@@ -45,17 +54,71 @@ impl Engine {
         period
     }
 
+    /// Whether one more tick would make an outage of what some candidate shows.
+    pub(super) fn suspects_outage(&self) -> bool {
+        let mut services = self.services.values();
+        services.any(|service| service.judge.suspects_outage())
+    }
+
+    /// Looks between two ticks whether an outage is one already.
+    pub(super) async fn look(&mut self) {
+        let wanted = self.wanted();
+        let patience = PATIENCE.min(self.period() / 8);
+        let readings = self.collector.collect(&wanted, now(), patience).await;
+        let at = now();
+        let services = self.services.values_mut();
+        let judged: Vec<_> = services
+            .map(|service| service.look(&readings, at))
+            .collect();
+        let permits = self.permits(&judged, at);
+        let names: Vec<String> = self.services.keys().cloned().collect();
+        for ((name, judgement), permit) in names.into_iter().zip(judged).zip(permits) {
+            if let Some(Judgement { verdict, .. }) = judgement {
+                self.step(&name, Event::Judged { verdict, permit }).await;
+            }
+        }
+    }
+
+    fn tick_breakers(&mut self, readings: &Readings, wanted: &Wanted) {
+        for changed in self.breakers.tick(readings, wanted, now(), chance()) {
+            let (cluster, state) = (&changed.breaker.cluster_name, changed.state);
+            let failure_rate = changed.breaker.failure_rate.get();
+            info!(%cluster, ?state, failure_rate, "breaker");
+            if let Ok(data) = serde_json::to_value(&changed) {
+                let kind = "breaker".to_owned();
+                let _ = self.news.send(Arc::new(News { kind, data }));
+            }
+        }
+    }
+
     /// What the most patient service still takes for evidence; each looks at the age itself.
     fn wanted(&self) -> Wanted {
         let evidence = || {
             let services = self.services.values();
             services.map(|service| &service.settings.evidence)
         };
+        // Breakers look also where nothing is released.
+        let fill = Evidence::default();
         Wanted {
             clusters: Arc::clone(&self.clusters),
-            interval: evidence().map(|it| it.interval).min().unwrap_or_default(),
-            stale: evidence().map(|it| it.stale).max().unwrap_or_default(),
+            interval: evidence()
+                .map(|it| it.interval)
+                .min()
+                .unwrap_or(fill.interval),
+            stale: evidence().map(|it| it.stale).max().unwrap_or(fill.stale),
         }
+    }
+
+    /// A store that cannot be written is known of before something must be kept, and one that can be
+    /// written again is known of although nothing moves.
+    async fn probe_store(&mut self) {
+        let now = Instant::now();
+        if self.store_error.is_none() && now < self.next_probe {
+            return;
+        }
+        self.next_probe = now + PROBE;
+        let error = self.stored(|store| store.probe()).await.err();
+        self.note_store(error);
     }
 
     fn period(&self) -> Duration {

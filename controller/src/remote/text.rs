@@ -33,6 +33,15 @@ pub(super) fn releases(board: &Value) -> String {
         ]);
     }
     let mut text = table(&rows);
+    for cluster in list(board, "clusters") {
+        let state = word(cluster, "/state");
+        if state != "closed" {
+            let failed = cluster.get("failure_rate").and_then(Value::as_f64);
+            let failed = failed.unwrap_or_default() / 10_000.0;
+            let name = word(cluster, "/cluster_name");
+            let _ = writeln!(text, "breaker of {name}: {state}, {failed:.1}% failed");
+        }
+    }
     for source in list(board, "sources") {
         if let Some(error) = source.get("error").and_then(Value::as_str) {
             let _ = writeln!(text, "no evidence from {}: {error}", word(source, "/url"));

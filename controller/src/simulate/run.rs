@@ -10,7 +10,8 @@ use ombre_policy::policy::Policy;
 use ombre_policy::release::fleet::{Standing, admit};
 use ombre_policy::release::judge::{Judge, Judgement, Verdict};
 use ombre_policy::release::machine::{
-    Action, Alert, Context, Event, Jitter, Permit, PhaseName, Release, Terms, Transition, step,
+    Action, Alert, Circuits, Context, Event, Jitter, Permit, PhaseName, Release, Terms, Transition,
+    step,
 };
 use ombre_policy::release::settings::Settings;
 use ombre_policy::release::share::Percent;
@@ -151,6 +152,7 @@ impl Simulated {
                 now: at,
                 jitter: Jitter::new(0.0),
                 confirmed: Some(Percent::FULL),
+                circuits: Circuits::default(),
             };
             let (after, actions) = step(&before, &event, &context);
             for action in actions {

@@ -60,9 +60,7 @@ impl Store {
         let text = |result: serde_json::Result<String>| result.map_err(|error| self.damaged(error));
         let awaited = text(serde_json::to_string(&record.awaited))?;
         let state = text(serde_json::to_string(&record.release))?;
-        let mut db = self.db();
-        let mut write = || {
-            let change = db.transaction()?;
+        self.write(|change| {
             change.execute(
                 "INSERT OR REPLACE INTO releases VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
                 params![
@@ -74,13 +72,9 @@ impl Store {
                     state
                 ],
             )?;
-            let entries = news
-                .iter()
-                .map(|entry| insert(&change, &record.service, entry))
-                .collect::<rusqlite::Result<Vec<Entry>>>()?;
-            change.commit()?;
-            Ok(entries)
-        };
-        write().map_err(|error| self.failed(error))
+            let entries = news.iter();
+            let entries = entries.map(|entry| insert(change, &record.service, entry));
+            entries.collect()
+        })
     }
 }

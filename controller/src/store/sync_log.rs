@@ -6,11 +6,13 @@ use ombre_policy::duration::Moment;
 use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::{Store, StoreError, signed, unsigned};
+use crate::app::openapi::shapes;
 
 /// A write of the candidate, as the article has it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
     /// The version that wrote.
@@ -20,6 +22,7 @@ pub struct Change {
     /// What was written, by its primary key.
     pub pk: String,
     /// Its whole new state.
+    #[schema(schema_with = shapes::any)]
     pub payload: Value,
     /// When, in any unit that rises; the newest of a key wins.
     pub ts: u64,
@@ -35,7 +38,7 @@ pub struct Pending {
 }
 
 /// How far a service's log is applied.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Backlog {
     /// The newest entry.
     pub top: u64,
@@ -44,6 +47,7 @@ pub struct Backlog {
     /// Entries that wait.
     pub waiting: u64,
     /// When the oldest of them came.
+    #[schema(value_type = Option<u64>)]
     pub oldest: Option<Moment>,
 }
 
@@ -53,10 +57,8 @@ impl Store {
     /// # Errors
     /// When it cannot be written.
     pub fn log(&self, service: &str, batch: &[Change], now: Moment) -> Result<u64, StoreError> {
-        let mut db = self.db();
-        let mut write = || {
-            let write = db.transaction()?;
-            let mut top = self::top(&write, service)?;
+        self.write(|write| {
+            let mut top = self::top(write, service)?;
             let mut news = 0;
             for change in batch {
                 let payload = change.payload.to_string();
@@ -87,10 +89,8 @@ impl Store {
                 "INSERT INTO sync_state VALUES (?1, ?2, 0) ON CONFLICT (service) DO UPDATE SET top = ?2",
                 params![service, signed(top)],
             )?;
-            write.commit()?;
             Ok(news)
-        };
-        write().map_err(|error| self.failed(error))
+        })
     }
 
     /// The newest entry's number, 0 for an empty log.
@@ -142,8 +142,7 @@ impl Store {
     /// When it cannot be written; the entries are then applied once more, which changes nothing.
     pub fn applied(&self, service: &str, seq: u64) -> Result<(), StoreError> {
         let sql = "UPDATE sync_state SET applied = MAX(applied, ?2) WHERE service = ?1";
-        let written = self.db().execute(sql, params![service, signed(seq)]);
-        written.map(drop).map_err(|error| self.failed(error))
+        self.write(|change| change.execute(sql, params![service, signed(seq)]).map(drop))
     }
 
     /// How far a service's log is applied.

@@ -1,5 +1,5 @@
 //! The breaker of §4.2: one per cluster, bound to its name, refreshed by configuration updates.
-//! Open it admits nothing; half open it gives out a counted number of probes that expire.
+//! Open it admits no move to its cluster; half open it waits for a counted number of probes.
 
 mod board;
 mod probes;
@@ -30,6 +30,19 @@ pub struct CircuitState {
     pub failure_rate: Ppm,
     /// Whether it gives out probes.
     pub in_half_open: bool,
+}
+
+/// Whether traffic may be moved to a breaker's cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Circuit {
+    /// It may.
+    #[default]
+    Closed,
+    /// So much that the cluster can be judged.
+    HalfOpen,
+    /// It may not.
+    Open,
 }
 
 /// When a breaker opens and how it closes.
@@ -172,10 +185,26 @@ impl Breaker {
         }
     }
 
-    /// Whether ordinary requests may pass.
+    /// Requests that went to the cluster while it was half open are its probes: as many of them as it
+    /// waits for, failed together if so many of the tick failed that they would open it.
+    pub fn passed(&mut self, tick: &Sum, now: Moment, jitter: Jitter) {
+        let well = Ppm::of(tick.errors, tick.requests) < self.terms.failure_rate;
+        for _ in 0..tick.requests {
+            let Some(probe) = self.probe(now) else {
+                break;
+            };
+            self.answer(probe, well, now, jitter);
+        }
+    }
+
+    /// Whether traffic may be moved to the cluster.
     #[must_use]
-    pub const fn is_closed(&self) -> bool {
-        matches!(self.phase, Phase::Closed)
+    pub const fn circuit(&self) -> Circuit {
+        match self.phase {
+            Phase::Closed => Circuit::Closed,
+            Phase::HalfOpen { .. } => Circuit::HalfOpen,
+            Phase::Open { .. } => Circuit::Open,
+        }
     }
 
     /// The breaker as others see it, under its cluster's name.

@@ -17,7 +17,7 @@ mod reach;
 mod state;
 
 pub use action::{Action, Alert, Decision, Refusal, Transition};
-pub use event::{Command, Context, Event, Jitter, Order, Permit, Terms};
+pub use event::{Circuits, Command, Context, Event, Jitter, Order, Permit, Terms};
 pub use phase::{AbortReason, Cause, Course, FailBack, Phase, PhaseName, WriteOwner};
 pub use reach::{Reach, Unconfirmed};
 pub use state::{Pause, Release, Turn};

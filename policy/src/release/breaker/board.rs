@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Breaker, BreakerTerms, CircuitState};
+use super::{Breaker, BreakerTerms, Circuit};
 use crate::document::Revision;
 
 /// A cluster was added, changed or removed, by a policy reload or by discovery.
@@ -66,11 +66,20 @@ impl Board {
         self.clusters.get_mut(cluster_name)?.1.as_mut()
     }
 
-    /// All breakers as others see them, by cluster name.
-    pub fn states(&self) -> impl Iterator<Item = CircuitState> + '_ {
-        let state = |(name, (_, breaker)): (&String, &(Revision, Option<Breaker>))| {
-            breaker.as_ref().map(|breaker| breaker.state(name))
-        };
-        self.clusters.iter().filter_map(state)
+    /// All breakers by cluster name, each with the revision that began it.
+    pub fn all(&self) -> impl Iterator<Item = (&str, Revision, &Breaker)> {
+        let all = self.clusters.iter();
+        all.filter_map(|(name, (revision, breaker))| {
+            let breaker = breaker.as_ref()?;
+            Some((name.as_str(), *revision, breaker))
+        })
+    }
+
+    /// The circuit of a cluster; one that is not known is closed.
+    #[must_use]
+    pub fn circuit(&self, cluster_name: &str) -> Circuit {
+        let breaker = self.clusters.get(cluster_name);
+        let breaker = breaker.and_then(|(_, breaker)| breaker.as_ref());
+        breaker.map(Breaker::circuit).unwrap_or_default()
     }
 }

@@ -20,6 +20,10 @@ fn window(requests: u64, errors: u64) -> Sum {
     }
 }
 
+fn is_closed(breaker: &Breaker) -> bool {
+    breaker.circuit() == Circuit::Closed
+}
+
 fn half_open() -> Breaker {
     let mut breaker = Breaker::new(BreakerTerms::default());
     breaker.observe(&window(100, 60), at(0), CALM());
@@ -63,7 +67,7 @@ fn it_opens_at_its_rate_with_enough_requests() {
     ] {
         let mut breaker = Breaker::new(BreakerTerms::default());
         breaker.observe(&window(requests, errors), at(0), CALM());
-        assert_eq!(breaker.is_closed(), closed, "{errors} of {requests}");
+        assert_eq!(is_closed(&breaker), closed, "{errors} of {requests}");
     }
 }
 
@@ -75,11 +79,34 @@ fn probes_are_counted_and_close_it() {
         .collect();
     assert_eq!(probes.len(), 10);
     for probe in &probes {
-        assert!(!breaker.is_closed());
+        assert!(!is_closed(&breaker));
         breaker.answer(*probe, true, at(7), CALM());
         breaker.answer(*probe, true, at(7), CALM());
     }
-    assert!(breaker.is_closed());
+    assert!(is_closed(&breaker));
+}
+
+#[test]
+fn requests_that_pass_are_probes() {
+    let cases = [
+        ("nine went well", window(9, 4), Circuit::HalfOpen),
+        ("ten went well", window(10, 4), Circuit::Closed),
+        ("a thousand went well", window(1000, 499), Circuit::Closed),
+        ("half of them failed", window(1000, 500), Circuit::Open),
+        ("one failed alone", window(1, 1), Circuit::Open),
+        ("none came", window(0, 0), Circuit::HalfOpen),
+    ];
+    for (name, tick, expected) in cases {
+        let mut breaker = half_open();
+        breaker.passed(&tick, at(6), CALM());
+        assert_eq!(breaker.circuit(), expected, "{name}");
+    }
+    let mut breaker = half_open();
+    breaker.passed(&window(6, 0), at(6), CALM());
+    breaker.passed(&window(6, 0), at(7), CALM());
+    assert!(is_closed(&breaker), "over two ticks");
+    breaker.passed(&window(6, 6), at(8), CALM());
+    assert!(is_closed(&breaker), "closed it has no probes");
 }
 
 #[test]
@@ -117,7 +144,7 @@ fn half_open_ends_whatever_the_probes_do() {
         assert!(breaker.state("c").in_half_open, "{name}");
         breaker.tick(at(35), CALM());
         assert!(!breaker.state("c").in_half_open, "{name}");
-        assert_eq!(breaker.is_closed(), closed, "{name}");
+        assert_eq!(is_closed(&breaker), closed, "{name}");
     }
 }
 
@@ -151,16 +178,16 @@ fn updates_refresh_their_own_cluster_and_never_go_back() {
         breaker.observe(&window(100, 100), at(0), CALM());
     }
     assert_eq!(board.update(&update("a", first, set)), Refreshed::Dropped);
-    assert!(!board.get_mut("a").unwrap().is_closed());
+    assert!(!is_closed(board.get_mut("a").unwrap()));
     assert_eq!(board.update(&update("a", second, set)), Refreshed::Begun);
-    assert!(board.get_mut("a").unwrap().is_closed());
-    assert!(!board.get_mut("b").unwrap().is_closed(), "b is not a");
+    assert!(is_closed(board.get_mut("a").unwrap()));
+    assert!(!is_closed(board.get_mut("b").unwrap()), "b is not a");
     assert_eq!(
         board.update(&update("b", second, Change::Removed)),
         Refreshed::Removed
     );
     assert_eq!(board.update(&update("b", first, set)), Refreshed::Dropped);
-    let names: Vec<_> = board.states().map(|state| state.cluster_name).collect();
+    let names: Vec<_> = board.all().map(|(name, ..)| name.to_owned()).collect();
     assert_eq!(names, ["a"]);
 }
 

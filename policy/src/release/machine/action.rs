@@ -108,6 +108,8 @@ pub enum Refusal {
     Suspect,
     /// A fail-back was aborted.
     Aborted,
+    /// The breaker of the candidate's cluster is not closed.
+    Breaker,
     /// Less weight would move writes without a drain.
     NeedsDrain,
     /// Nothing to undo.
@@ -147,6 +149,9 @@ impl fmt::Display for Refusal {
             Self::FailedBack => "the service has failed back already",
             Self::Suspect => "the evidence is against the candidate; set a weight to overrule it",
             Self::Aborted => "a fail-back was aborted; resume, roll back or set a weight",
+            Self::Breaker => {
+                "the breaker of the candidate's cluster is not closed; wait, or set a weight to overrule it"
+            }
             Self::NeedsDrain => {
                 "less weight would move writes that are not drained; roll back instead"
             }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::reach::Reach;
 use super::state::Turn;
 use crate::duration::{Millis, Moment};
+use crate::release::breaker::Circuit;
 use crate::release::judge::Verdict;
 use crate::release::settings::{Guards, Settings, Verify};
 use crate::release::share::Percent;
@@ -126,6 +127,17 @@ pub struct Context<'a> {
     pub jitter: Jitter,
     /// The share of the live proxies that run the newest decision, rounded down; none without any.
     pub confirmed: Option<Percent>,
+    /// The breakers of both versions' clusters.
+    pub circuits: Circuits,
+}
+
+/// The breakers of both versions' clusters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Circuits {
+    /// Half open, the candidate may take the first step of its ramp, which is its probe; open, none.
+    pub candidate: Circuit,
+    /// Open, nothing fails back to the stable version. Half open it does: there may be no other probe.
+    pub stable: Circuit,
 }
 
 impl Jitter {

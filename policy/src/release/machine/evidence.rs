@@ -5,6 +5,7 @@ use super::action::{Action, Alert};
 use super::event::Permit;
 use super::phase::{Cause, Course, Phase};
 use crate::duration::Millis;
+use crate::release::breaker::Circuit;
 use crate::release::judge::{Standing, Verdict};
 use crate::release::share::Percent;
 use crate::release::triggers::Trigger;
@@ -21,7 +22,9 @@ impl Step<'_> {
         }
         self.release.unknown = None;
         self.release.unknown_told = false;
+        let broken = self.context.circuits.stable == Circuit::Open;
         match verdict {
+            Verdict::Fired(trigger) if broken => self.shared_fault(trigger),
             Verdict::Unknown(_) => {}
             Verdict::Idle => self.quiet(None),
             Verdict::Quiet(standing) => self.quiet(Some(standing)),
@@ -59,15 +62,16 @@ impl Step<'_> {
             Phase::FailedBack { until, .. } if automatic && now >= until => self.verify(),
             Phase::Verifying { since, .. } => {
                 let held = now.since(since) >= self.context.terms.verify.hold;
-                if automatic && held && standing >= Some(Standing::Passing) {
+                let may_climb = self.may_climb(Percent::ZERO);
+                if automatic && held && may_climb && standing >= Some(Standing::Passing) {
                     self.climb(Percent::ZERO);
                 }
                 self.ask();
             }
             Phase::Ramping { share, since, .. } => {
                 let held = now.since(since) >= self.context.terms.hold;
-                let reached = self.release.unconfirmed.is_none();
-                if automatic && held && reached && standing == Some(Standing::Clear) {
+                let may_climb = self.release.unconfirmed.is_none() && self.may_climb(share);
+                if automatic && held && may_climb && standing == Some(Standing::Clear) {
                     self.climb(share);
                 }
                 self.ask();
@@ -164,6 +168,15 @@ impl Step<'_> {
             asked: false,
         };
         self.actions.push(Action::ForgetEvidence);
+    }
+
+    /// Whether the breaker of the candidate's cluster lets its share grow.
+    pub(super) fn may_climb(&self, share: Percent) -> bool {
+        match self.context.circuits.candidate {
+            Circuit::Closed => true,
+            Circuit::HalfOpen => share == Percent::ZERO,
+            Circuit::Open => false,
+        }
     }
 
     /// The step after `share`, or the end of the ramp.

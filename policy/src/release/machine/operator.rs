@@ -26,6 +26,12 @@ impl Step<'_> {
         self.unless_locked()?;
         match self.release.phase {
             Phase::Stable { share } if share == Percent::FULL => return Err(Refusal::AtTarget),
+            Phase::Stable { share } | Phase::Ramping { share, .. } if !self.may_climb(share) => {
+                return Err(Refusal::Breaker);
+            }
+            Phase::Verifying { .. } if !self.may_climb(Percent::ZERO) => {
+                return Err(Refusal::Breaker);
+            }
             Phase::Stable { share } => {
                 self.release.target = Percent::FULL;
                 self.climb(share);

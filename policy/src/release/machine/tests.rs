@@ -8,6 +8,7 @@ mod properties;
 
 use super::*;
 use crate::duration::{Millis, Moment};
+use crate::release::breaker::Circuit;
 use crate::release::evidence::Gap;
 use crate::release::judge::{Standing, Verdict};
 use crate::release::settings::{Settings, SyncLog};
@@ -43,6 +44,7 @@ struct Walk {
     release: Release,
     terms: Terms,
     actions: Vec<Action>,
+    circuits: Circuits,
 }
 
 impl Walk {
@@ -51,6 +53,7 @@ impl Walk {
             release: Release::begin(percent(share), Percent::FULL, at(0)),
             terms: terms(sync_log),
             actions: Vec::new(),
+            circuits: Circuits::default(),
         }
     }
 
@@ -60,6 +63,7 @@ impl Walk {
             now: at(secs),
             jitter: Jitter::new(0.0),
             confirmed: None,
+            circuits: self.circuits,
         };
         (self.release, self.actions) = step(&self.release, &event, &context);
         self
@@ -336,6 +340,7 @@ fn cool_downs_end_at_their_cap_and_chance_only_adds() {
             now: at(10),
             jitter: Jitter::new(chance),
             confirmed: None,
+            circuits: Circuits::default(),
         };
         let (after, _) = step(&walk.release, &order, &context);
         let Phase::FailedBack { since, until, .. } = after.phase else {
@@ -407,6 +412,65 @@ fn a_shared_fault_is_told_once_and_moves_nothing() {
         (walk.name(), walk.release.shared_fault),
         (PhaseName::Ramping, None)
     );
+}
+
+#[test]
+fn nothing_fails_back_to_a_cluster_whose_breaker_is_open() {
+    for (circuit, phase, alert) in [
+        (Circuit::Closed, PhaseName::FailedBack, None),
+        (Circuit::HalfOpen, PhaseName::FailedBack, None),
+        (
+            Circuit::Open,
+            PhaseName::Suspect,
+            Some(Alert::SharedFault(Trigger::Outage)),
+        ),
+    ] {
+        let mut walk = Walk::new(false, 10);
+        walk.circuits.stable = circuit;
+        walk.judged(1, FIRED);
+        assert_eq!(walk.name(), phase, "{circuit:?}");
+        assert_eq!(walk.alerts().first().copied(), alert, "{circuit:?}");
+        walk.order(2, Command::Rollback { force: true });
+        walk.circuits.stable = Circuit::Closed;
+        walk.judged(3, FIRED);
+        assert_eq!(
+            walk.name(),
+            PhaseName::FailedBack,
+            "a person may, and later it does"
+        );
+    }
+}
+
+#[test]
+fn a_ramp_waits_for_the_breaker_of_its_cluster() {
+    for (circuit, first, next) in [
+        (Circuit::Closed, 1, 5),
+        (Circuit::HalfOpen, 1, 1),
+        (Circuit::Open, 0, 0),
+    ] {
+        let mut walk = Walk::new(false, 10);
+        walk.judged(1, FIRED).judged(1000, CLEAR);
+        assert_eq!(walk.name(), PhaseName::Verifying);
+        walk.circuits.candidate = circuit;
+        let mut by_hand = Walk {
+            release: walk.release.clone(),
+            terms: walk.terms.clone(),
+            actions: Vec::new(),
+            circuits: walk.circuits,
+        };
+        walk.judged(2000, CLEAR);
+        assert_eq!(walk.share(), first, "{circuit:?}");
+        walk.judged(3000, CLEAR);
+        assert_eq!(walk.share(), next, "{circuit:?}");
+        by_hand.order(2000, Command::Promote);
+        assert_eq!(by_hand.share(), first, "{circuit:?}");
+        by_hand.order(2001, Command::Promote);
+        assert_eq!(by_hand.share(), next, "{circuit:?}");
+        let refused = (first == next).then_some(Refusal::Breaker);
+        assert_eq!(by_hand.refusal(), refused, "{circuit:?}");
+        by_hand.order(2002, Command::SetWeight(percent(50)));
+        assert_eq!(by_hand.share(), 50, "a person overrules it");
+    }
 }
 
 #[test]
@@ -544,6 +608,7 @@ fn a_step_goes_on_when_enough_proxies_run_it() {
             now: at(secs),
             jitter: Jitter::new(0.0),
             confirmed,
+            circuits: Circuits::default(),
         };
         step(release, &clear, &context)
     };

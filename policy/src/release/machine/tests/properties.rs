@@ -248,7 +248,7 @@ proptest! {
         for step in &moves {
             fleet.play(step);
             if fleet.walk.release.phase.owner() == WriteOwner::Nobody {
-                let mut alone = Walk { release: fleet.walk.release.clone(), terms: terms(true), actions: vec![] };
+                let mut alone = Walk { release: fleet.walk.release.clone(), terms: terms(true), actions: vec![], circuits: Circuits::default() };
                 alone.event(fleet.now + 30, Event::Clock);
                 prop_assert_eq!(alone.name(), PhaseName::Aborted);
             }
@@ -262,7 +262,7 @@ proptest! {
             fleet.play(step);
         }
         let terms = terms(false);
-        let context = Context { terms: &terms, now: at(fleet.now), jitter: Jitter::new(chance), confirmed: None };
+        let context = Context { terms: &terms, now: at(fleet.now), jitter: Jitter::new(chance), confirmed: None, circuits: Circuits::default() };
         let order = Order { command: Command::Rollback { force: true }, actor: String::new(), reason: String::new() };
         let (after, _) = step(&fleet.walk.release, &Event::Operator(order), &context);
         if let Phase::FailedBack { since, until, .. } = after.phase {
@@ -279,6 +279,7 @@ fn leaves(walk: &Walk, now: u64) -> bool {
         release: walk.release.clone(),
         terms: walk.terms.clone(),
         actions: vec![],
+        circuits: Circuits::default(),
     };
     let later = now + 10_000;
     let attempts: [&dyn Fn(&mut Walk); 4] = [
