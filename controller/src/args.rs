@@ -1,10 +1,14 @@
 //! What the command line and the environment say. The help texts here are the reference.
 
+mod bootstrap;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use reqwest::Url;
+
+pub use bootstrap::{BootstrapArgs, Upstream};
 
 /// Gray release behind Envoy.
 #[derive(Debug, Parser)]
@@ -44,6 +48,8 @@ pub enum Command {
     Simulate(SimulateArgs),
     /// Write down the evidence of a running controller, for `simulate`, until it is ended.
     Record(RecordArgs),
+    /// Print the configuration that an Envoy starts with to get all else by xDS.
+    Bootstrap(BootstrapArgs),
 }
 
 /// `ombre serve`.
@@ -97,6 +103,9 @@ pub struct ServeArgs {
         env = "OMBRE_PROMQL_SELECTOR"
     )]
     pub promql_selector: String,
+    /// xDS, for Envoys that get all else from here.
+    #[command(flatten)]
+    pub xds: XdsArgs,
     /// Told of every transition, alert and order, as JSON; repeat it for several.
     #[arg(
         long = "webhook",
@@ -119,6 +128,60 @@ pub struct ServeArgs {
         env = "OMBRE_LOG_FORMAT"
     )]
     pub log_format: LogFormat,
+}
+
+/// xDS of `ombre serve`.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct XdsArgs {
+    /// Serve xDS here, to Envoys that `ombre bootstrap` prints the configuration of. The policy has to
+    /// have `clusters:` and `listeners:`.
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        requires = "xds_wasm",
+        env = "OMBRE_XDS_LISTEN"
+    )]
+    pub xds_listen: Option<SocketAddr>,
+    /// Where ombre.wasm lies on the machines of these Envoys.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "xds_listen",
+        env = "OMBRE_XDS_WASM"
+    )]
+    pub xds_wasm: Option<String>,
+    /// The certificate that xDS is served with, in PEM. It is read again when it changes, as are the key
+    /// and the authority.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "xds_tls_key",
+        requires = "xds_tls_client_ca",
+        requires = "xds_listen",
+        env = "OMBRE_XDS_TLS_CERT"
+    )]
+    pub xds_tls_cert: Option<PathBuf>,
+    /// Its private key, in PEM.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "xds_tls_cert",
+        env = "OMBRE_XDS_TLS_KEY"
+    )]
+    pub xds_tls_key: Option<PathBuf>,
+    /// The authorities whose clients are let in, in PEM. An Envoy's `node.id` has to be one of the DNS
+    /// names or URIs in its certificate, or what comes after the last slash of a SPIFFE URI there.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "xds_tls_cert",
+        env = "OMBRE_XDS_TLS_CLIENT_CA"
+    )]
+    pub xds_tls_client_ca: Option<PathBuf>,
+    /// Serve xDS without TLS to other machines too. Whoever reaches the address then gets the whole
+    /// policy, keys of the verification channel included, under any name.
+    #[arg(long, conflicts_with = "xds_tls_cert", env = "OMBRE_XDS_INSECURE")]
+    pub xds_insecure: bool,
 }
 
 /// Whom TLS trusts.

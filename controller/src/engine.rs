@@ -31,6 +31,7 @@ use crate::metrics::Metrics;
 use crate::nodes::Nodes;
 use crate::publish::Publisher;
 use crate::store::{Record, Store, StoreError};
+use crate::xds::ClusterAccepted;
 pub use board::{Board, ServiceView};
 use breakers::Breakers;
 pub use breakers::ClusterView;
@@ -92,6 +93,8 @@ pub(crate) enum Message {
     },
     /// The end of a drain.
     Drain(Applied),
+    /// An Envoy runs another configuration of a cluster.
+    Cluster(ClusterAccepted),
 }
 
 /// The loop.
@@ -166,6 +169,19 @@ impl Handle {
         self.news.subscribe()
     }
 
+    /// Tells every listener.
+    #[cfg(test)]
+    pub(crate) fn tell(&self, news: News) {
+        // Nobody may listen.
+        let _ = self.news.send(Arc::new(news));
+    }
+
+    /// How many listen.
+    #[cfg(test)]
+    pub(crate) fn listeners(&self) -> usize {
+        self.news.receiver_count()
+    }
+
     /// What was kept.
     pub fn store(&self) -> Option<Arc<Store>> {
         self.store.clone()
@@ -185,6 +201,24 @@ impl Handle {
         let sent = self.orders.send(message).await;
         sent.map_err(|_| OrderError::Stopped)?;
         answer.await.unwrap_or(Err(OrderError::Stopped))
+    }
+}
+
+impl Handle {
+    /// Hands on every configuration of a cluster that Envoy accepts, for as long as there are any.
+    pub async fn follow_clusters(self, mut accepted: broadcast::Receiver<ClusterAccepted>) {
+        loop {
+            match accepted.recv().await {
+                Ok(accepted) => {
+                    if self.orders.send(Message::Cluster(accepted)).await.is_err() {
+                        return;
+                    }
+                }
+                // Each breaker that was missed goes on with the evidence that it has.
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return,
+            }
+        }
     }
 }
 
@@ -275,6 +309,9 @@ impl Engine {
                 let result = self.ordered(&service, order).await;
                 // Whoever asked may have gone away; the order stands.
                 let _ = reply.send(result);
+            }
+            Message::Cluster(accepted) => {
+                self.breakers.accepted(accepted.cluster, accepted.revision);
             }
             Message::Drain(applied) => {
                 let event = match applied.result {

@@ -4,6 +4,7 @@
 
 pub mod app;
 pub mod args;
+pub mod bootstrap;
 pub mod clients;
 pub mod clusters;
 pub mod compiled;
@@ -30,3 +31,4 @@ pub mod store;
 pub mod timestamp;
 pub mod validate;
 pub mod watch;
+pub mod xds;

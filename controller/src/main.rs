@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use ombre_controller::args::{Args, Command};
-use ombre_controller::{explain, logging, remote, serve, simulate, validate};
+use ombre_controller::{bootstrap, explain, logging, remote, serve, simulate, validate};
 use ombre_policy::release::machine::Command as Order;
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -21,6 +21,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::History(args) => remote::history(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Record(args) => simulate::record(&args),
+        Command::Bootstrap(args) => bootstrap::run(&args),
         Command::Serve(args) => {
             logging::start(args.log_format);
             let runtime = tokio::runtime::Builder::new_multi_thread()

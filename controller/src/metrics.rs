@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ombre_policy::document::{Kind, Revision};
 use ombre_policy::release::breaker::{Circuit, Refreshed};
+use ombre_xds::snapshot::Type;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -29,6 +30,9 @@ pub struct Metrics {
     polls: Family<PollLabels, Counter>,
     polls_waiting: Gauge,
     nodes: Gauge,
+    xds_streams: Gauge,
+    xds_streams_refused: Counter,
+    xds_messages: Family<XdsLabels, Counter>,
     breaker_updates: Family<UpdateLabels, Counter>,
     breaker_failed: Family<ClusterLabels, Gauge<f64, AtomicU64>>,
     breaker_open: Family<ClusterLabels, Gauge<f64, AtomicU64>>,
@@ -68,6 +72,32 @@ struct SaveLabels {
 struct PollLabels {
     kind: KindLabel,
     result: Poll,
+}
+
+/// What was said on an xDS stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Xds {
+    /// Resources were sent.
+    Push,
+    /// They were accepted.
+    Ack,
+    /// They were refused.
+    Nack,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct XdsLabels {
+    resource: TypeLabel,
+    message: Xds,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct TypeLabel(Type);
+
+impl EncodeLabelValue for TypeLabel {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
+        self.0.short().encode(encoder)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -115,6 +145,9 @@ impl Default for Metrics {
             polls: Family::default(),
             polls_waiting: Gauge::default(),
             nodes: Gauge::default(),
+            xds_streams: Gauge::default(),
+            xds_streams_refused: Counter::default(),
+            xds_messages: Family::default(),
             breaker_updates: Family::default(),
             breaker_failed: Family::default(),
             breaker_open: Family::default(),
@@ -160,6 +193,25 @@ impl Metrics {
             Kind::Decisions => KindLabel::Decisions,
         };
         self.polls.get_or_create(&PollLabels { kind, result }).inc();
+    }
+
+    /// Counts what was said on an xDS stream.
+    pub fn xds(&self, kind: Type, message: Xds) {
+        let resource = TypeLabel(kind);
+        self.xds_messages
+            .get_or_create(&XdsLabels { resource, message })
+            .inc();
+    }
+
+    /// Notes that an xDS stream began or ended.
+    pub fn xds_streams(&self, open: usize) {
+        self.xds_streams
+            .set(i64::try_from(open).unwrap_or(i64::MAX));
+    }
+
+    /// Counts an xDS stream that was ended because of what the client did.
+    pub fn xds_stream_refused(&self) {
+        self.xds_streams_refused.inc();
     }
 
     /// Counts what a configuration update did to a breaker.
@@ -224,7 +276,16 @@ impl Metrics {
             "Long polls that wait now",
             &self.polls_waiting,
         );
-        gauge("nodes", "Envoys that polled lately", &self.nodes);
+        gauge(
+            "nodes",
+            "Envoys that polled or were served over xDS lately",
+            &self.nodes,
+        );
+        gauge(
+            "xds_streams",
+            "xDS streams that are open",
+            &self.xds_streams,
+        );
         registry.register(
             "policy_revision",
             "Revision of the policy in force, Unix milliseconds",
@@ -250,6 +311,16 @@ impl Metrics {
             "state_saves",
             "Attempts to save the state",
             self.state_saves.clone(),
+        );
+        registry.register(
+            "xds_streams_refused",
+            "xDS streams that were ended because of what the client did",
+            self.xds_streams_refused.clone(),
+        );
+        registry.register(
+            "xds_messages",
+            "What was pushed over xDS by type, and how often it was accepted (ack) and refused (nack)",
+            self.xds_messages.clone(),
         );
         registry.register(
             "breaker_updates",

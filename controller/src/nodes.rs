@@ -1,14 +1,19 @@
-//! What each Envoy runs, from the headers that its poller sends along. A bounded table: headers
-//! are taken from whoever can reach the API.
+//! What each Envoy runs, from the headers that its poller sends along, or from its xDS streams. A
+//! bounded table: headers are taken from whoever can reach the API.
+
+mod discovery;
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use axum::http::HeaderMap;
 use ombre_policy::document::{Kind, Revision};
+use ombre_xds::registry::Registry;
 use serde::Serialize;
+use utoipa::ToSchema;
 
+pub use self::discovery::Discovery;
 use crate::timestamp;
 
 /// More Envoys than this are not told apart; the one that was silent longest is forgotten.
@@ -16,14 +21,15 @@ const MOST_NODES: usize = 4096;
 const LONGEST_NAME: usize = 256;
 const LONGEST_SWITCHES: usize = 1024;
 
-/// The Envoys that polled, by node id.
+/// The Envoys that polled or are served over xDS, by node id.
 #[derive(Default)]
 pub struct Nodes {
     table: Mutex<HashMap<String, Node>>,
+    registry: Option<Arc<Registry>>,
 }
 
 /// One Envoy.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Node {
     /// Its node id.
     pub name: String,
@@ -35,6 +41,7 @@ pub struct Node {
     pub applied: Revisions,
     /// Since when every worker runs that policy, as far as it told.
     #[serde(serialize_with = "timestamp::serialize")]
+    #[schema(value_type = String)]
     pub applied_since: SystemTime,
     /// The switches that are compiled in or set in its environment, in one line.
     pub switches: Option<String>,
@@ -42,22 +49,37 @@ pub struct Node {
     pub rejected: Option<u64>,
     /// When it was first heard of.
     #[serde(serialize_with = "timestamp::serialize")]
+    #[schema(value_type = String)]
     pub first_seen: SystemTime,
-    /// When it polled last.
+    /// When it polled last; over xDS, when it was connected last.
     #[serde(serialize_with = "timestamp::serialize")]
+    #[schema(value_type = String)]
     pub last_seen: SystemTime,
+    /// How it stands over xDS, if that is how it is served.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub xds: Option<Discovery>,
 }
 
 /// A revision of each document, where known.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Revisions {
     /// Of the policy.
+    #[schema(value_type = Option<u64>)]
     pub policy: Option<Revision>,
     /// Of the decisions.
+    #[schema(value_type = Option<u64>)]
     pub decisions: Option<Revision>,
 }
 
 impl Nodes {
+    /// Those that poll, and those of this registry.
+    pub fn with_xds(registry: Option<Arc<Registry>>) -> Self {
+        Self {
+            table: Mutex::default(),
+            registry,
+        }
+    }
+
     /// Takes note of a poll. One without a node id is nobody's.
     pub fn polled(&self, headers: &HeaderMap, kind: Kind, after: Revision, now: SystemTime) {
         let Some(name) = text(headers, "x-ombre-node", LONGEST_NAME) else {
@@ -77,6 +99,7 @@ impl Nodes {
             rejected: None,
             first_seen: now,
             last_seen: now,
+            xds: None,
         });
         node.last_seen = now;
         match kind {
@@ -99,14 +122,27 @@ impl Nodes {
 
     /// All of them, by name.
     pub fn list(&self) -> Vec<Node> {
-        let mut nodes: Vec<Node> = self.table().values().cloned().collect();
+        let mut nodes: Vec<Node> = self.discovered();
+        let polled = self.table();
+        let polled = polled.values().filter(|node| {
+            // One that changed from polling to xDS is what it is now.
+            !nodes.iter().any(|found| found.name == node.name)
+        });
+        let polled: Vec<Node> = polled.cloned().collect();
+        nodes.extend(polled);
         nodes.sort_by(|a, b| a.name.cmp(&b.name));
         nodes
     }
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.table().len()
+        self.list().len()
+    }
+
+    fn discovered(&self) -> Vec<Node> {
+        let now = SystemTime::now();
+        let entries = self.registry.iter().flat_map(|registry| registry.list());
+        entries.map(|entry| Node::discovered(entry, now)).collect()
     }
 
     fn table(&self) -> MutexGuard<'_, HashMap<String, Node>> {

@@ -11,6 +11,7 @@ use ombre_policy::decisions::{DecisionTable, Decisions};
 use ombre_policy::document::{Kind, Revision, seal};
 use ombre_policy::policy::SlotTables;
 use ombre_policy::problem::Problems;
+use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use crate::compiled::Compiled;
@@ -25,6 +26,7 @@ pub struct Publisher {
     metrics: Arc<Metrics>,
     held: Mutex<Held>,
     view: RwLock<View>,
+    changes: watch::Sender<()>,
 }
 
 /// What became of a policy.
@@ -70,6 +72,7 @@ impl Publisher {
                 unsaved: true,
             }),
             view: RwLock::default(),
+            changes: watch::Sender::new(()),
         };
         publisher.save_what_is_unsaved();
         publisher
@@ -86,6 +89,11 @@ impl Publisher {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// Wakes whoever waits for a change of what is known.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     /// The slot tables that the next policy is to be planned from.
@@ -346,6 +354,7 @@ impl Publisher {
 
     fn change_view(&self, change: impl FnOnce(&mut View)) {
         change(&mut self.view.write().unwrap_or_else(PoisonError::into_inner));
+        self.changes.send_replace(());
     }
 }
 

@@ -24,6 +24,7 @@ use crate::notify::webhooks;
 use crate::publish::Publisher;
 use crate::state::StateDir;
 use crate::store::Store;
+use crate::xds::Xds;
 
 /// Requests that are being answered have this long when the controller is told to end.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -39,7 +40,8 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::default());
     let publisher = Arc::new(Publisher::new(dir, saved, Arc::clone(&metrics)));
     let (stop, stopped) = watch::channel(false);
-    let nodes = Arc::new(Nodes::default());
+    let xds = Xds::bind(&args.xds, &stopped).await?;
+    let nodes = Arc::new(Nodes::with_xds(xds.as_ref().map(Xds::registry)));
     let clients = Clients::new(args.trust.ca_file.as_deref())?;
     let (engine, handle) = engine(&args, &clients, &publisher, &nodes, &metrics)?;
     for webhook in webhooks(
@@ -68,6 +70,11 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
         started: SystemTime::now(),
         stop: stopped.clone(),
     };
+    if let Some(xds) = xds {
+        tokio::spawn(app.engine.clone().follow_clusters(xds.clusters()));
+        let (publisher, metrics) = (Arc::clone(&publisher), Arc::clone(&metrics));
+        tokio::spawn(xds.run(publisher, metrics, stopped.clone()));
+    }
     let loader = Loader::new(args.policies, publisher, metrics, clusters);
     let loading = tokio::spawn(loader.run(stopped.clone()));
     let releasing = engine.map(|engine| tokio::spawn(engine.run(stop.subscribe())));

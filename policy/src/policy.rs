@@ -25,6 +25,7 @@ pub use cluster::{
 pub use cohorts::Cohort;
 pub(crate) use experiment::{Experiment, Group, Layer};
 pub use listener::{DownstreamTls, Listener, Nodes};
+pub use names::{AddressError, host_and_port, socket_address};
 pub use release::{Member, Release};
 pub(crate) use route::{Host, Route};
 pub(crate) use service::{Service, Verification, Version};

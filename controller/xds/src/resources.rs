@@ -11,11 +11,10 @@ mod route;
 mod tests;
 mod tls;
 
-use envoy_types::pb::envoy::config::core::v3::Node;
-use envoy_types::pb::google::protobuf::value::Kind;
 use ombre_policy::policy::{Hosts, Listener, Policy};
 use prost::Message;
 
+use crate::node::Node;
 use crate::snapshot::{Resource, Revisions, Snapshot, Type};
 
 /// What the filter gets.
@@ -38,16 +37,9 @@ pub struct NodeGroup {
 impl NodeGroup {
     /// The group of an Envoy under this policy.
     pub fn of(policy: &Policy, node: &Node) -> Self {
-        let text = |key: &str| match node.metadata.as_ref()?.fields.get(key)?.kind.as_ref()? {
-            Kind::StringValue(text) => Some(text.as_str()),
-            Kind::NullValue(_)
-            | Kind::NumberValue(_)
-            | Kind::BoolValue(_)
-            | Kind::StructValue(_)
-            | Kind::ListValue(_) => None,
-        };
+        let text = |key: &str| node.metadata().get(key).map(String::as_str);
         let listeners = policy.listeners().iter();
-        let listeners = listeners.filter(|listener| listener.nodes.cover(&node.cluster, text));
+        let listeners = listeners.filter(|listener| listener.nodes.cover(node.cluster(), text));
         Self {
             listeners: listeners.map(|listener| listener.name.clone()).collect(),
         }

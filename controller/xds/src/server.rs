@@ -31,6 +31,8 @@ pub type Feed = watch::Receiver<Option<Arc<dyn Catalog>>>;
 
 /// Is told what happens on the streams.
 pub trait Observer: Send + Sync + 'static {
+    /// A stream got its place in the registry, or left it.
+    fn streams(&self);
     /// Something was sent.
     fn sent(&self, kind: Type);
     /// It was accepted; this was new in it.

@@ -90,9 +90,17 @@ impl Tls {
     /// # Errors
     /// When the files cannot be used now.
     pub fn open(files: Files, stop: watch::Receiver<bool>) -> Result<Self, TlsError> {
+        Self::open_looking(files, stop, LOOK_EVERY)
+    }
+
+    pub(crate) fn open_looking(
+        files: Files,
+        stop: watch::Receiver<bool>,
+        every: Duration,
+    ) -> Result<Self, TlsError> {
         let read = Read::from(&files)?;
         let tls = Self(Arc::new(RwLock::new(read.config(&files)?)));
-        tokio::spawn(tls.clone().follow(files, read, stop, LOOK_EVERY));
+        tokio::spawn(tls.clone().follow(files, read, stop, every));
         Ok(tls)
     }
 

@@ -262,7 +262,8 @@ impl UpstreamTls {
 }
 
 impl SubjectName {
-    fn of(text: &str) -> Self {
+    /// By its form: an address, else a URI if it has `://`, else a DNS name.
+    pub fn of(text: &str) -> Self {
         if let Ok(ip) = text.parse() {
             Self::Ip(ip)
         } else if text.contains("://") {

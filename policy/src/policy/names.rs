@@ -111,7 +111,7 @@ impl Unique {
 
 /// Why a text is no address of a host.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum AddressError {
+pub enum AddressError {
     /// Not an IP address and a port.
     #[error("`{0}` is not an IP address and a port: write it like `10.0.0.1:8080` or `[::1]:8080`")]
     Socket(String),
@@ -124,7 +124,10 @@ pub(crate) enum AddressError {
 }
 
 /// An IP address and a port that is not 0.
-pub(crate) fn socket_address(text: &str) -> Result<SocketAddr, AddressError> {
+///
+/// # Errors
+/// When the text is something else.
+pub fn socket_address(text: &str) -> Result<SocketAddr, AddressError> {
     let address = text.parse::<SocketAddr>().ok();
     // Envoy knows no zones of IPv6.
     let is_plain = |address: &SocketAddr| match address {
@@ -137,7 +140,10 @@ pub(crate) fn socket_address(text: &str) -> Result<SocketAddr, AddressError> {
 }
 
 /// A DNS name and a port that is not 0.
-pub(crate) fn host_and_port(text: &str) -> Result<(String, u16), AddressError> {
+///
+/// # Errors
+/// When the text is something else, or an address.
+pub fn host_and_port(text: &str) -> Result<(String, u16), AddressError> {
     if text.parse::<SocketAddr>().is_ok() {
         return Err(AddressError::Ip(text.to_owned()));
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{
-    ClusterDiscoveryType, DiscoveryType, EdsClusterConfig,
+    ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig,
 };
 use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
 use envoy_types::pb::envoy::config::cluster::v3::{
@@ -39,6 +39,8 @@ pub(super) fn message(cluster: &Cluster) -> Message {
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(kind.into())),
         eds_cluster_config,
         load_assignment,
+        // Only what DNS knows is looked up. Many names have an IPv6 address that nobody listens on.
+        dns_lookup_family: DnsLookupFamily::V4Preferred.into(),
         connect_timeout: Some(duration(cluster.connect_timeout)),
         circuit_breakers: Some(circuit_breakers(&cluster.circuit_breakers)),
         outlier_detection: cluster.outlier_detection.as_ref().map(outlier_detection),

@@ -7,8 +7,8 @@ use envoy_types::pb::envoy::config::core::v3::address::Address as AddressKind;
 use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
 use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
 use envoy_types::pb::envoy::config::core::v3::transport_socket::ConfigType as SocketConfig;
-use envoy_types::pb::envoy::config::core::v3::{
-    Address, DataSource, Node, TransportSocket, TypedExtensionConfig,
+use envoy_types::pb::envoy::config::core::v3::{self as core,
+    Address, DataSource, TransportSocket, TypedExtensionConfig,
 };
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
@@ -36,6 +36,7 @@ use ombre_policy::policy::Policy;
 use prost::{Message, Name};
 
 use super::{Extension, NodeGroup, of};
+use crate::node::Node;
 use crate::snapshot::{Revisions, Snapshot, Type};
 
 const POLICY: &str = r#"
@@ -86,13 +87,15 @@ fn node(cluster: &str, zone: &str) -> Node {
     let zone = Value {
         kind: Some(Kind::StringValue(zone.to_owned())),
     };
-    Node {
+    let node = core::Node {
+        id: "e1".to_owned(),
         cluster: cluster.to_owned(),
         metadata: Some(Struct {
             fields: [("zone".to_owned(), zone)].into(),
         }),
-        ..Node::default()
-    }
+        ..core::Node::default()
+    };
+    Node::read(Some(&node)).expect("a node")
 }
 
 fn snapshot() -> Snapshot {
@@ -195,7 +198,7 @@ fn nodes_get_their_listeners() {
         ("both", node("edge", "a"), &["open", "tls", "all"][..]),
         ("cluster", node("edge", "b"), &["open", "all"]),
         ("metadata", node("core", "a"), &["tls", "all"]),
-        ("nothing", Node::default(), &["all"]),
+        ("nothing", node("core", "b"), &["all"]),
     ] {
         assert_eq!(
             NodeGroup::of(&policy, &node).listeners(),

@@ -76,7 +76,9 @@ async fn run<W: Wire>(
         Ok(Some((talk, first))) => {
             let node = talk.node.id().to_owned();
             info!(%node, flavor = ?W::FLAVOR, "xds stream opened");
+            observer.streams();
             let ended = talk.run(first).await;
+            observer.streams();
             match &ended {
                 Ok(()) => info!(%node, "xds stream ended"),
                 Err(status) => info!(%node, reason = status.message(), "xds stream ended"),
