@@ -32,6 +32,8 @@ pub struct Reading {
     pub at: Moment,
     /// How long that was ago when it was asked for.
     pub age: Millis,
+    /// How long the proxy had been running, in seconds, if it says; less than before is a restart.
+    pub uptime: Option<u64>,
     /// Counters of the clusters that it has, by the names that they have in statistics.
     pub clusters: BTreeMap<String, ClusterTotals>,
 }

@@ -107,6 +107,17 @@ impl Breakers {
         refreshed
     }
 
+    /// An Envoy runs another configuration of a cluster. Clusters that serve no version have no breaker.
+    pub(super) fn accepted(&mut self, cluster_name: String, revision: Revision) {
+        if self.counted.contains_key(&cluster_name) {
+            self.config_update(&ConfigUpdate {
+                cluster_name,
+                revision,
+                change: Change::Set(BreakerTerms::default()),
+            });
+        }
+    }
+
     /// Takes one tick, and returns the breakers that are closed no more, or again. What is between is not
     /// told: without requests an open breaker is half open now and then for ever.
     pub(super) fn tick(
