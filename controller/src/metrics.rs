@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use ombre_policy::document::{Kind, Revision};
-use ombre_xds::snapshot::Type;
 use ombre_policy::release::breaker::{Circuit, Refreshed};
+use ombre_xds::snapshot::Type;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -205,7 +205,8 @@ impl Metrics {
 
     /// Notes that an xDS stream began or ended.
     pub fn xds_streams(&self, open: usize) {
-        self.xds_streams.set(i64::try_from(open).unwrap_or(i64::MAX));
+        self.xds_streams
+            .set(i64::try_from(open).unwrap_or(i64::MAX));
     }
 
     /// Counts an xDS stream that was ended because of what the client did.
@@ -275,8 +276,16 @@ impl Metrics {
             "Long polls that wait now",
             &self.polls_waiting,
         );
-        gauge("nodes", "Envoys that polled or were served over xDS lately", &self.nodes);
-        gauge("xds_streams", "xDS streams that are open", &self.xds_streams);
+        gauge(
+            "nodes",
+            "Envoys that polled or were served over xDS lately",
+            &self.nodes,
+        );
+        gauge(
+            "xds_streams",
+            "xDS streams that are open",
+            &self.xds_streams,
+        );
         registry.register(
             "policy_revision",
             "Revision of the policy in force, Unix milliseconds",

@@ -16,8 +16,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{broadcast, watch};
 use tracing::{error, info, warn};
 
-pub use self::account::ClusterAccepted;
 use self::account::Account;
+pub use self::account::ClusterAccepted;
 use crate::args::XdsArgs;
 use crate::metrics::Metrics;
 use crate::publish::Publisher;

@@ -80,7 +80,9 @@ pub(super) async fn follow(
         {
             let clusters = now.compiled.policy.clusters();
             if clusters.is_empty() && offered.is_none() {
-                warn!("the policy has no `clusters` and `listeners`: Envoys that get all else by xds serve nobody");
+                warn!(
+                    "the policy has no `clusters` and `listeners`: Envoys that get all else by xds serve nobody"
+                );
             }
             offer.send_replace(Some(Arc::new(Offer::new(&now, &wasm))));
             offered = Some(now);
