@@ -6,6 +6,7 @@ pub mod events;
 pub mod explain;
 pub mod health;
 pub mod host;
+pub mod openapi;
 pub mod policy;
 pub mod services;
 pub mod status;
@@ -14,11 +15,10 @@ pub mod sync_log;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
+use axum::{Extension, Router};
 use tokio::sync::watch;
 
 use crate::engine::Handle;
@@ -53,26 +53,8 @@ pub struct App {
 
 /// The API.
 pub fn router(app: App) -> Router {
-    Router::new()
-        .route("/v1/delivery/{kind}", get(delivery::poll))
-        .route("/v1/status", get(status::status))
-        .route("/v1/nodes", get(status::nodes))
-        .route("/v1/policy", get(policy::get))
-        .route("/v1/decisions", get(decisions::get).put(decisions::put))
-        .route("/v1/services", get(services::list))
-        .route("/v1/clusters", get(services::clusters))
-        .route("/v1/services/{service}", get(services::one))
-        .route("/v1/services/{service}/orders", post(services::order))
-        .route(
-            "/v1/services/{service}/sync-log",
-            get(sync_log::get).post(sync_log::post),
-        )
-        .route("/v1/history", get(services::history))
-        .route("/v1/events", get(events::stream))
-        .route("/v1/explain", post(explain::explain))
-        .route("/healthz", get(health::alive))
-        .route("/readyz", get(health::ready))
-        .route("/metrics", get(health::metrics))
+    let (router, document) = openapi::routes().split_for_parts();
+    router
         .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "there is nothing at this path"))
         .method_not_allowed_fallback(async || {
             ApiError::new(
@@ -80,6 +62,7 @@ pub fn router(app: App) -> Router {
                 "this path does not take this method",
             )
         })
+        .layer(Extension(Arc::new(document)))
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .layer(from_fn_with_state(app.clone(), host::check))
         .with_state(app)

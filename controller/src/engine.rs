@@ -31,6 +31,7 @@ use crate::metrics::Metrics;
 use crate::nodes::Nodes;
 use crate::publish::Publisher;
 use crate::store::{Record, Store, StoreError};
+use crate::xds::ClusterAccepted;
 pub use board::{Board, ServiceView};
 use breakers::Breakers;
 pub use breakers::ClusterView;
@@ -40,6 +41,8 @@ use service::Service;
 
 /// Ticks are this long when no policy says otherwise.
 const TICK: Duration = Duration::from_secs(1);
+/// While an outage is suspected, a tick is looked at in so many parts.
+const LOOKS: u32 = 4;
 /// Messages that wait for the loop.
 const INBOX: usize = 256;
 /// News that a slow reader of the stream may be behind.
@@ -90,6 +93,8 @@ pub(crate) enum Message {
     },
     /// The end of a drain.
     Drain(Applied),
+    /// An Envoy runs another configuration of a cluster.
+    Cluster(ClusterAccepted),
 }
 
 /// The loop.
@@ -164,6 +169,19 @@ impl Handle {
         self.news.subscribe()
     }
 
+    /// Tells every listener.
+    #[cfg(test)]
+    pub(crate) fn tell(&self, news: News) {
+        // Nobody may listen.
+        let _ = self.news.send(Arc::new(news));
+    }
+
+    /// How many listen.
+    #[cfg(test)]
+    pub(crate) fn listeners(&self) -> usize {
+        self.news.receiver_count()
+    }
+
     /// What was kept.
     pub fn store(&self) -> Option<Arc<Store>> {
         self.store.clone()
@@ -183,6 +201,24 @@ impl Handle {
         let sent = self.orders.send(message).await;
         sent.map_err(|_| OrderError::Stopped)?;
         answer.await.unwrap_or(Err(OrderError::Stopped))
+    }
+}
+
+impl Handle {
+    /// Hands on every configuration of a cluster that Envoy accepts, for as long as there are any.
+    pub async fn follow_clusters(self, mut accepted: broadcast::Receiver<ClusterAccepted>) {
+        loop {
+            match accepted.recv().await {
+                Ok(accepted) => {
+                    if self.orders.send(Message::Cluster(accepted)).await.is_err() {
+                        return;
+                    }
+                }
+                // Each breaker that was missed goes on with the evidence that it has.
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return,
+            }
+        }
     }
 }
 
@@ -236,16 +272,23 @@ impl Engine {
     /// Runs until told to stop. A drain under way is left where it is, and goes on after a restart.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let mut next = Instant::now();
+        let (mut left, mut pause) = (0, Duration::ZERO);
         loop {
             tokio::select! {
                 biased;
                 () = told(&mut stop) => break,
                 Some(message) = self.inbox.recv() => self.take(message).await,
                 () = sleep_until(next) => {
-                    let period = self.tick().await;
-                    let now = Instant::now();
+                    if left == 0 {
+                        let period = self.tick().await;
+                        left = if self.suspects_outage() { LOOKS } else { 1 };
+                        pause = period / left;
+                    } else {
+                        self.look().await;
+                    }
+                    left -= 1;
                     // A tick that took too long is not made up for.
-                    next = (next + period).max(now);
+                    next = (next + pause).max(Instant::now());
                 }
             }
             self.show();
@@ -266,6 +309,9 @@ impl Engine {
                 let result = self.ordered(&service, order).await;
                 // Whoever asked may have gone away; the order stands.
                 let _ = reply.send(result);
+            }
+            Message::Cluster(accepted) => {
+                self.breakers.accepted(accepted.cluster, accepted.revision);
             }
             Message::Drain(applied) => {
                 let event = match applied.result {

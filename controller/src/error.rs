@@ -5,7 +5,9 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use ombre_policy::problem::{Problem, Problems};
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use crate::app::openapi::shapes;
 use crate::engine::OrderError;
 use crate::publish::DecisionsError;
 
@@ -18,12 +20,18 @@ pub struct ApiError {
 }
 
 /// The JSON of it.
-#[derive(Serialize)]
-struct Body {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Error)]
+pub struct ErrorBody {
+    /// The status in words.
     title: &'static str,
+    /// The status.
     status: u16,
+    /// What is wrong, and what to do.
     detail: String,
+    /// All of it, where there are several places.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<shapes::Problem>, required = false)]
     problems: Vec<Problem>,
 }
 
@@ -89,7 +97,7 @@ impl From<DecisionsError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = Body {
+        let body = ErrorBody {
             title: self.status.canonical_reason().unwrap_or("error"),
             status: self.status.as_u16(),
             detail: self.detail,

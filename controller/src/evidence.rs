@@ -17,6 +17,7 @@ use reqwest::Url;
 use serde::Serialize;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
+use utoipa::ToSchema;
 
 use crate::clients::Clients;
 use envoy::Envoy;
@@ -31,6 +32,8 @@ pub struct Reading {
     pub at: Moment,
     /// How long that was ago when it was asked for.
     pub age: Millis,
+    /// How long the proxy had been running, in seconds, if it says; less than before is a restart.
+    pub uptime: Option<u64>,
     /// Counters of the clusters that it has, by the names that they have in statistics.
     pub clusters: BTreeMap<String, ClusterTotals>,
 }
@@ -78,13 +81,14 @@ pub enum AskError {
 }
 
 /// How a source answered the last time.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct SourceStatus {
     /// Its address.
     pub url: String,
     /// The proxies that it is waited for to tell of.
     pub proxies: usize,
     /// When it was asked for the last answer that could be used.
+    #[schema(value_type = Option<u64>)]
     pub answered: Option<Moment>,
     /// What is wrong with the last one.
     pub error: Option<String>,

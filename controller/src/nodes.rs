@@ -11,6 +11,7 @@ use axum::http::HeaderMap;
 use ombre_policy::document::{Kind, Revision};
 use ombre_xds::registry::Registry;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 pub use self::discovery::Discovery;
 use crate::timestamp;
@@ -28,7 +29,7 @@ pub struct Nodes {
 }
 
 /// One Envoy.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Node {
     /// Its node id.
     pub name: String,
@@ -40,6 +41,7 @@ pub struct Node {
     pub applied: Revisions,
     /// Since when every worker runs that policy, as far as it told.
     #[serde(serialize_with = "timestamp::serialize")]
+    #[schema(value_type = String)]
     pub applied_since: SystemTime,
     /// The switches that are compiled in or set in its environment, in one line.
     pub switches: Option<String>,
@@ -47,9 +49,11 @@ pub struct Node {
     pub rejected: Option<u64>,
     /// When it was first heard of.
     #[serde(serialize_with = "timestamp::serialize")]
+    #[schema(value_type = String)]
     pub first_seen: SystemTime,
     /// When it polled last; over xDS, when it was connected last.
     #[serde(serialize_with = "timestamp::serialize")]
+    #[schema(value_type = String)]
     pub last_seen: SystemTime,
     /// How it stands over xDS, if that is how it is served.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -57,11 +61,13 @@ pub struct Node {
 }
 
 /// A revision of each document, where known.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Revisions {
     /// Of the policy.
+    #[schema(value_type = Option<u64>)]
     pub policy: Option<Revision>,
     /// Of the decisions.
+    #[schema(value_type = Option<u64>)]
     pub decisions: Option<Revision>,
 }
 

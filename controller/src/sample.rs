@@ -25,9 +25,14 @@ services:
 
 /// The same, compiled.
 pub(crate) fn compiled(cluster: &str) -> Compiled {
+    compiled_of(text(cluster))
+}
+
+/// Any policy, compiled.
+pub(crate) fn compiled_of(text: String) -> Compiled {
     let source = SourceFile {
         name: "policy.yaml".to_owned(),
-        text: text(cluster),
+        text,
     };
     Compiled::new(vec![source], &Reader::default(), &SlotTables::default()).unwrap()
 }

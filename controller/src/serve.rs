@@ -71,6 +71,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
         stop: stopped.clone(),
     };
     if let Some(xds) = xds {
+        tokio::spawn(app.engine.clone().follow_clusters(xds.clusters()));
         let (publisher, metrics) = (Arc::clone(&publisher), Arc::clone(&metrics));
         tokio::spawn(xds.run(publisher, metrics, stopped.clone()));
     }

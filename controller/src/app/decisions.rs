@@ -12,19 +12,26 @@ use ombre_policy::problem::Problem;
 use serde::Serialize;
 use tokio::task::spawn_blocking;
 use tracing::info;
+use utoipa::ToSchema;
 
+use crate::app::openapi::{Conflict, Invalid, TooLarge, Unavailable, shapes};
 use crate::app::{App, LARGEST_BODY};
 use crate::error::ApiError;
 
 /// Decisions as they are in force.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct InForce {
+    #[schema(value_type = u64)]
     revision: Revision,
+    #[schema(value_type = u64)]
     policy_revision: Revision,
+    #[schema(value_type = shapes::Decisions)]
     decisions: Decisions,
     /// What the releases decided; where both say something, see `publish::merge`.
+    #[schema(value_type = shapes::Decisions)]
     released: Decisions,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<shapes::Problem>, required = false)]
     without_effect: Vec<Problem>,
 }
 
@@ -32,6 +39,8 @@ pub struct InForce {
 ///
 /// # Errors
 /// 409 when there has been no good policy yet.
+#[utoipa::path(get, path = "/v1/decisions", operation_id = "decisions", tag = "policy",
+    responses((status = 200, description = "the decisions in force", body = InForce), Conflict))]
 pub async fn get(State(app): State<App>) -> Result<Json<InForce>, ApiError> {
     let now = app.publisher.view().in_force;
     let now = now.ok_or_else(ApiError::no_policy)?;
@@ -48,6 +57,9 @@ pub async fn get(State(app): State<App>) -> Result<Json<InForce>, ApiError> {
 ///
 /// # Errors
 /// 400 with every problem, 409 without a policy, 413 above 1 MiB, 503 when they cannot be stored.
+#[utoipa::path(put, path = "/v1/decisions", operation_id = "put_decisions", tag = "policy",
+    request_body = shapes::Decisions,
+    responses((status = 200, description = "they are stored and in force", body = InForce), Invalid, Conflict, TooLarge, Unavailable))]
 pub async fn put(
     State(app): State<App>,
     body: Result<Bytes, BytesRejection>,

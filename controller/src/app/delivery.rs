@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::error;
 
 use crate::app::App;
+use crate::app::openapi::{Invalid, Missing, shapes};
 use crate::documents::Published;
 use crate::error::ApiError;
 use crate::metrics::Poll;
@@ -29,6 +30,9 @@ const LARGEST_AHEAD: Revision = Revision::new(1 << 53);
 ///
 /// # Errors
 /// 404 for another document, 400 for an `after` that is not a revision.
+#[utoipa::path(get, path = "/v1/delivery/{kind}", operation_id = "poll", tag = "delivery",
+    params(("kind" = String, Path, description = "`policy` or `decisions`"), ("after" = Option<u64>, Query, description = "the revision that is there already; 0 when it is left out")),
+    responses((status = 200, description = "a document that is newer", body = inline(shapes::Document), content_type = "application/octet-stream", headers(("x-ombre-revision" = u64, description = "its revision"))), (status = 304, description = "nothing newer within half a minute"), Invalid, Missing))]
 pub async fn poll(
     State(app): State<App>,
     Path(kind): Path<String>,

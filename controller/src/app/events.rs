@@ -15,6 +15,8 @@ use crate::app::App;
 use crate::engine::News;
 
 /// `GET /v1/events`.
+#[utoipa::path(get, path = "/v1/events", operation_id = "events", tag = "releases",
+    responses((status = 200, description = "events named `begun`, `transition`, `alert`, `order`, `refused`, `evidence`, and `missed` with a number for a reader that fell behind", body = String, content_type = "text/event-stream")))]
 pub async fn stream(State(app): State<App>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let state = (app.engine.news(), app.stop.clone());
     let events = unfold(state, async |(mut news, mut stop)| {

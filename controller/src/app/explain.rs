@@ -10,15 +10,18 @@ use ombre_policy::explain::{Explanation, Question, explain as ask};
 use ombre_policy::in_force::{InForce, NotTaken};
 use serde::Serialize;
 use tokio::task::spawn_blocking;
+use utoipa::ToSchema;
 
+use crate::app::openapi::{Conflict, Invalid, TooLarge, shapes};
 use crate::app::{App, decisions::rejected};
 use crate::error::ApiError;
 use crate::explain::request::Request;
 
 /// The explanation, in both of its forms.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Answer {
     text: String,
+    #[schema(value_type = shapes::Explanation)]
     explanation: Explanation,
 }
 
@@ -26,6 +29,9 @@ pub struct Answer {
 ///
 /// # Errors
 /// 400 when the request makes no sense, 409 when there has been no good policy yet.
+#[utoipa::path(post, path = "/v1/explain", operation_id = "explain", tag = "policy",
+    request_body = Request,
+    responses((status = 200, description = "where it would go, and why", body = Answer), Invalid, Conflict, TooLarge))]
 pub async fn explain(
     State(app): State<App>,
     body: Result<Bytes, BytesRejection>,

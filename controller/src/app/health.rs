@@ -5,9 +5,12 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::app::App;
+use crate::app::openapi::Unavailable;
 use crate::error::ApiError;
 
 /// `GET /healthz`: the process answers.
+#[utoipa::path(get, path = "/healthz", operation_id = "alive", tag = "health",
+    responses((status = 200, description = "the process answers", body = String, content_type = "text/plain")))]
 pub async fn alive() -> &'static str {
     "ok\n"
 }
@@ -16,6 +19,8 @@ pub async fn alive() -> &'static str {
 ///
 /// # Errors
 /// 503 with the reason.
+#[utoipa::path(get, path = "/readyz", operation_id = "ready", tag = "health",
+    responses((status = 200, description = "a good policy is in force, and releases can be kept", body = String, content_type = "text/plain"), Unavailable))]
 pub async fn ready(State(app): State<App>) -> Result<&'static str, ApiError> {
     let unready = |detail: String| Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, detail));
     let view = app.publisher.view();
@@ -33,6 +38,8 @@ pub async fn ready(State(app): State<App>) -> Result<&'static str, ApiError> {
 }
 
 /// `GET /metrics`, as Prometheus reads them.
+#[utoipa::path(get, path = "/metrics", operation_id = "metrics", tag = "health",
+    responses((status = 200, description = "OpenMetrics", body = String, content_type = "application/openmetrics-text")))]
 pub async fn metrics(State(app): State<App>) -> Response {
     let waiting = app.publisher.documents().waiting();
     let text = app.metrics.text(waiting, app.nodes.count());

@@ -4,20 +4,23 @@ use axum::Json;
 use axum::extract::State;
 use ombre_policy::document::Revision;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::app::openapi::Conflict;
 use crate::error::ApiError;
 use crate::timestamp;
 
 /// The files of the policy in force. What they refer to is left out: it may be a token.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct PolicyText {
+    #[schema(value_type = u64)]
     revision: Revision,
     loaded_at: String,
     files: Vec<File>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct File {
     name: String,
     /// Absent when the file itself holds a token. With `token_file` instead it is shown.
@@ -28,6 +31,8 @@ struct File {
 ///
 /// # Errors
 /// 409 when there has been no good policy yet.
+#[utoipa::path(get, path = "/v1/policy", operation_id = "policy", tag = "policy",
+    responses((status = 200, description = "the files of the policy in force", body = PolicyText), Conflict))]
 pub async fn get(State(app): State<App>) -> Result<Json<PolicyText>, ApiError> {
     let now = app.publisher.view().in_force;
     let now = now.ok_or_else(ApiError::no_policy)?;

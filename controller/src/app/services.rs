@@ -8,7 +8,9 @@ use axum::http::StatusCode;
 use ombre_policy::release::machine::{Command, Order};
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
+use utoipa::{IntoParams, ToSchema};
 
+use crate::app::openapi::{Conflict, Invalid, Missing, TooLarge, Unavailable, shapes};
 use crate::app::{App, decisions::rejected};
 use crate::engine::{Board, ClusterView, OrderError, ServiceView};
 use crate::error::ApiError;
@@ -19,7 +21,7 @@ const LONGEST_REASON: usize = 2000;
 const MOST_ENTRIES: u32 = 1000;
 
 /// One release in full.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Detail {
     #[serde(flatten)]
     release: ServiceView,
@@ -27,23 +29,24 @@ pub struct Detail {
 }
 
 /// What happened, newest first.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct History {
     entries: Vec<Entry>,
 }
 
 /// All clusters of the policy in force.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Clusters {
     clusters: Vec<ClusterView>,
 }
 
 /// What a person orders.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OrderBody {
     /// What to do: `"promote"`, `"pause"`, `"resume"`, `{"rollback": {"force": false}}`,
     /// `{"set_weight": 25}`, `"unlock"`.
+    #[schema(value_type = shapes::Command)]
     pub command: Command,
     /// Who says so.
     pub actor: String,
@@ -52,20 +55,28 @@ pub struct OrderBody {
 }
 
 /// `?service=&before=&limit=`.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct Part {
+    /// Of this service alone.
     service: Option<String>,
+    /// Older than the entry of this number.
     before: Option<u64>,
+    /// So many at most; 100 when it is left out, 1000 at most.
     limit: Option<u32>,
 }
 
 /// `GET /v1/services`.
+#[utoipa::path(get, path = "/v1/services", operation_id = "services", tag = "releases",
+    responses((status = 200, description = "all releases", body = Board)))]
 pub async fn list(State(app): State<App>) -> Json<Board> {
     Json((*app.engine.board()).clone())
 }
 
 /// `GET /v1/clusters`: the breakers.
+#[utoipa::path(get, path = "/v1/clusters", operation_id = "clusters", tag = "releases",
+    responses((status = 200, description = "all breakers", body = Clusters)))]
 pub async fn clusters(State(app): State<App>) -> Json<Clusters> {
     let clusters = app.engine.board().clusters.clone();
     Json(Clusters { clusters })
@@ -75,6 +86,9 @@ pub async fn clusters(State(app): State<App>) -> Json<Clusters> {
 ///
 /// # Errors
 /// 404 for what is not released, 503 when the store cannot be read.
+#[utoipa::path(get, path = "/v1/services/{service}", operation_id = "service", tag = "releases",
+    params(("service" = String, Path, description = "the service")),
+    responses((status = 200, description = "one release", body = Detail), Missing, Unavailable))]
 pub async fn one(
     State(app): State<App>,
     Path(name): Path<String>,
@@ -89,6 +103,10 @@ pub async fn one(
 /// # Errors
 /// 400 for what is no order, 404 for what is not released, 409 with the reason why the release does
 /// not follow it, 503 when it cannot be kept.
+#[utoipa::path(post, path = "/v1/services/{service}/orders", operation_id = "order", tag = "releases",
+    params(("service" = String, Path, description = "the service")),
+    request_body = OrderBody,
+    responses((status = 200, description = "followed: how it stands now", body = ServiceView), Invalid, Missing, Conflict, TooLarge, Unavailable))]
 pub async fn order(
     State(app): State<App>,
     Path(name): Path<String>,
@@ -124,6 +142,9 @@ pub async fn order(
 ///
 /// # Errors
 /// 400 for another query, 503 when the store cannot be read.
+#[utoipa::path(get, path = "/v1/history", operation_id = "history", tag = "releases",
+    params(Part),
+    responses((status = 200, description = "newest first", body = History), Invalid, Unavailable))]
 pub async fn history(
     State(app): State<App>,
     query: Result<Query<Part>, QueryRejection>,

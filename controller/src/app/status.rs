@@ -5,14 +5,16 @@ use axum::extract::State;
 use ombre_policy::document::Revision;
 use ombre_policy::problem::Problem;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::app::openapi::shapes;
 use crate::nodes::Node;
 use crate::publish::{InForce, Refusal};
 use crate::timestamp;
 
 /// The whole picture.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Status {
     version: &'static str,
     started_at: String,
@@ -25,45 +27,52 @@ pub struct Status {
     nodes: Vec<Node>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct PolicyStatus {
     files: Vec<String>,
+    #[schema(value_type = u64)]
     revision: Revision,
     loaded_at: String,
     routes: usize,
     services: Vec<Service>,
+    #[schema(value_type = Vec<shapes::Problem>)]
     warnings: Vec<Problem>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Service {
     name: String,
     versions: Vec<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct DecisionsStatus {
+    #[schema(value_type = u64)]
     revision: Revision,
+    #[schema(value_type = Vec<shapes::Problem>)]
     without_effect: Vec<Problem>,
 }
 
 /// Why the newest files are not in force: the first problem in full, all of them in a list.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct LastError {
     file: String,
     place: String,
     message: String,
     since: String,
+    #[schema(value_type = Vec<shapes::Problem>)]
     problems: Vec<Problem>,
 }
 
 /// The Envoys that polled.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct NodeList {
     nodes: Vec<Node>,
 }
 
 /// `GET /v1/status`.
+#[utoipa::path(get, path = "/v1/status", operation_id = "status", tag = "status",
+    responses((status = 200, description = "what is in force, and what went wrong last", body = Status)))]
 pub async fn status(State(app): State<App>) -> Json<Status> {
     let view = app.publisher.view();
     Json(Status {
@@ -83,6 +92,8 @@ pub async fn status(State(app): State<App>) -> Json<Status> {
 }
 
 /// `GET /v1/nodes`.
+#[utoipa::path(get, path = "/v1/nodes", operation_id = "nodes", tag = "status",
+    responses((status = 200, description = "who runs what", body = NodeList)))]
 pub async fn nodes(State(app): State<App>) -> Json<NodeList> {
     let nodes = app.nodes.list();
     Json(NodeList { nodes })

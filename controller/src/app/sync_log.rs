@@ -6,7 +6,9 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use crate::app::openapi::{Invalid, Missing, TooLarge, Unavailable};
 use crate::app::services::{find, stored};
 use crate::app::{App, decisions::rejected};
 use crate::engine::now;
@@ -16,7 +18,7 @@ use crate::store::{Backlog, Change};
 const LONGEST_KEY: usize = 1024;
 
 /// What became of a batch.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Taken {
     /// Changes that were newer than what was known of their keys.
     news: u64,
@@ -30,6 +32,10 @@ pub struct Taken {
 /// # Errors
 /// 400 for what is no batch, 404 for what is not released, 413 above 1 MiB, 503 when it cannot be
 /// kept: send it again then.
+#[utoipa::path(post, path = "/v1/services/{service}/sync-log", operation_id = "post_sync_log", tag = "sync log",
+    params(("service" = String, Path, description = "the service")),
+    request_body = Vec<Change>,
+    responses((status = 200, description = "all of it is on the disk", body = Taken), Invalid, Missing, TooLarge, Unavailable))]
 pub async fn post(
     State(app): State<App>,
     Path(name): Path<String>,
@@ -40,6 +46,9 @@ pub async fn post(
     let batch: Vec<Change> = serde_json::from_slice(&body)
         .map_err(|error| invalid(format!("the body is not a batch of changes: {error}")))?;
     let release = find(&app, &name)?;
+    if batch.is_empty() {
+        return Err(invalid("the batch is empty: send a change".to_owned()));
+    }
     for (number, change) in batch.iter().enumerate() {
         if (&change.src_ver, &change.dst_ver) != (&release.candidate, &release.stable) {
             let (from, to) = (&release.candidate, &release.stable);
@@ -60,6 +69,9 @@ pub async fn post(
 ///
 /// # Errors
 /// 404 for what is not released, 503 when the store cannot be read.
+#[utoipa::path(get, path = "/v1/services/{service}/sync-log", operation_id = "sync_log", tag = "sync log",
+    params(("service" = String, Path, description = "the service")),
+    responses((status = 200, description = "how much waits", body = Backlog), Missing, Unavailable))]
 pub async fn get(
     State(app): State<App>,
     Path(name): Path<String>,

@@ -11,16 +11,18 @@ use tower::ServiceExt;
 use crate::sample::compiled;
 use crate::state::StateDir;
 
-const SOON: Duration = Duration::from_secs(20);
+mod releases;
 
-struct Fixture {
-    _dir: tempfile::TempDir,
+pub(super) const SOON: Duration = Duration::from_secs(20);
+
+pub(super) struct Fixture {
+    dir: tempfile::TempDir,
     app: App,
     stop: watch::Sender<bool>,
 }
 
 impl Fixture {
-    fn new(patience: Duration) -> Self {
+    pub(super) fn new(patience: Duration) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (state, saved) = StateDir::open(dir.path()).unwrap();
         let metrics = Arc::new(Metrics::default());
@@ -35,14 +37,10 @@ impl Fixture {
             started: SystemTime::now(),
             stop: stopped,
         };
-        Self {
-            _dir: dir,
-            app,
-            stop,
-        }
+        Self { dir, app, stop }
     }
 
-    fn with_policy() -> Self {
+    pub(super) fn with_policy() -> Self {
         let fixture = Self::new(SOON * 2);
         fixture.publish("a");
         fixture
@@ -56,17 +54,22 @@ impl Fixture {
         self.app.publisher.documents().revision(kind).unwrap()
     }
 
-    async fn call(&self, request: Request<Body>) -> Response<Body> {
+    pub(super) async fn call(&self, request: Request<Body>) -> Response<Body> {
         let answer = router(self.app.clone()).oneshot(request);
         timeout(SOON, answer).await.expect("an answer").unwrap()
     }
 
-    async fn get(&self, path: &str) -> Response<Body> {
+    pub(super) async fn get(&self, path: &str) -> Response<Body> {
         self.call(Request::get(path).body(Body::empty()).unwrap())
             .await
     }
 
-    async fn send(&self, method: &str, path: &str, body: impl Into<Body>) -> (StatusCode, Value) {
+    pub(super) async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        body: impl Into<Body>,
+    ) -> (StatusCode, Value) {
         let request = Request::builder().method(method).uri(path);
         let response = self.call(request.body(body.into()).unwrap()).await;
         (response.status(), read_json(response).await)
@@ -77,11 +80,11 @@ async fn read(response: Response<Body>) -> Bytes {
     to_bytes(response.into_body(), usize::MAX).await.unwrap()
 }
 
-async fn read_json(response: Response<Body>) -> Value {
+pub(super) async fn read_json(response: Response<Body>) -> Value {
     serde_json::from_slice(&read(response).await).unwrap()
 }
 
-fn refuse(fixture: &Fixture) {
+pub(super) fn refuse(fixture: &Fixture) {
     let problem = Problem {
         line: Some(3),
         column: Some(9),

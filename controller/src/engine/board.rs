@@ -8,14 +8,16 @@ use ombre_policy::release::judge::Judgement;
 use ombre_policy::release::machine::{Circuits, Phase, PhaseName, Release, WriteOwner};
 use ombre_policy::release::share::Percent;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::breakers::ClusterView;
 use super::service::Service;
 use super::{Engine, now};
+use crate::app::openapi::shapes;
 use crate::evidence::SourceStatus;
 
 /// All releases.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub struct Board {
     /// By service.
     pub services: Vec<ServiceView>,
@@ -28,7 +30,7 @@ pub struct Board {
 }
 
 /// One release.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ServiceView {
     /// The service.
     pub service: String,
@@ -37,21 +39,28 @@ pub struct ServiceView {
     /// The version that takes over when it fails.
     pub stable: String,
     /// Where it stands.
+    #[schema(value_type = shapes::Phase)]
     pub phase: PhaseName,
     /// The candidate's share of unpinned traffic.
+    #[schema(value_type = u8)]
     pub share: Percent,
     /// Who takes the writes of that share.
+    #[schema(value_type = shapes::WriteOwner)]
     pub writes: WriteOwner,
     /// What holds it, if something does.
+    #[schema(value_type = Vec<String>)]
     pub held_by: Vec<&'static str>,
     /// What comes next, and what it waits for.
     pub next: String,
     /// The proxies that have yet to confirm a freeze, or a step of the ramp that waits for them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
     pub unconfirmed: Vec<String>,
     /// The last judgement: windows, triggers' values, verdict.
+    #[schema(value_type = Option<Object>)]
     pub judgement: Option<Judgement>,
     /// Everything that is kept of it.
+    #[schema(value_type = Object)]
     pub state: Release,
 }
 

@@ -13,7 +13,9 @@ use ombre_policy::release::evidence::{Sample, Sum, Window};
 use ombre_policy::release::machine::{Circuits, Jitter};
 use ombre_policy::release::settings::Settings;
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use crate::app::openapi::shapes;
 use crate::evidence::ledger::Ledger;
 use crate::evidence::{Readings, Wanted};
 use crate::metrics::Metrics;
@@ -35,14 +37,17 @@ struct Counted {
 }
 
 /// A breaker as the API shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ClusterView {
     /// Name, failure rate in parts per million over the last 10 s, and whether it is half open.
     #[serde(flatten)]
+    #[schema(value_type = shapes::CircuitState)]
     pub breaker: CircuitState,
     /// Whether traffic may be moved to it.
+    #[schema(value_type = shapes::Circuit)]
     pub state: Circuit,
     /// The configuration that began it.
+    #[schema(value_type = u64)]
     pub revision: Revision,
 }
 
@@ -100,6 +105,17 @@ impl Breakers {
         }
         self.metrics.breaker_update(refreshed);
         refreshed
+    }
+
+    /// An Envoy runs another configuration of a cluster. Clusters that serve no version have no breaker.
+    pub(super) fn accepted(&mut self, cluster_name: String, revision: Revision) {
+        if self.counted.contains_key(&cluster_name) {
+            self.config_update(&ConfigUpdate {
+                cluster_name,
+                revision,
+                change: Change::Set(BreakerTerms::default()),
+            });
+        }
     }
 
     /// Takes one tick, and returns the breakers that are closed no more, or again. What is between is not

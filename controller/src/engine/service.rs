@@ -92,6 +92,23 @@ impl Service {
         }
     }
 
+    /// What the judge says of the time since the last tick, if it says something; kept as the last
+    /// judgement then. The books are left as they are.
+    pub(super) fn look(&mut self, readings: &Readings, now: Moment) -> Option<Judgement> {
+        if !self.judge.suspects_outage() {
+            return None;
+        }
+        let settings = &self.settings;
+        let since = |ledger: &Ledger, cluster| ledger.clone().tick(cluster, readings, settings);
+        let candidate = since(&self.candidate, &self.candidate_cluster);
+        let stable = since(&self.stable, &self.stable_cluster);
+        let last = self.due.before(settings.evidence.interval);
+        let elapsed = now.since(last);
+        let judgement = self.judge.look(now, &candidate, &stable, elapsed)?;
+        self.judgement = Some(judgement.clone());
+        Some(judgement)
+    }
+
     /// Stops a drain and waits until no entry is in flight.
     pub(super) async fn stop_drain(&mut self) {
         if let Some(drain) = self.drain.take() {

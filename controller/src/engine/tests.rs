@@ -6,14 +6,11 @@ use std::path::Path;
 
 use axum::http::HeaderMap;
 use ombre_policy::document::{Kind, Revision};
-use ombre_policy::load::SourceFile;
-use ombre_policy::policy::SlotTables;
 use ombre_policy::release::machine::{Command, PhaseName};
 use ombre_policy::release::share::Percent;
 use rusqlite::Connection;
 
 use crate::compiled::Compiled;
-use crate::source::Reader;
 use crate::state::StateDir;
 use crate::store::Query;
 
@@ -25,11 +22,7 @@ struct Fixture {
 
 fn compiled(weight: u8, degrade: &str) -> Compiled {
     let text = crate::sample::text("canary").replace("weight: 10", &format!("weight: {weight}"));
-    let source = SourceFile {
-        name: "policy.yaml".to_owned(),
-        text: format!("{text}    degrade: {degrade}\n"),
-    };
-    Compiled::new(vec![source], &Reader::default(), &SlotTables::default()).unwrap()
+    crate::sample::compiled_of(format!("{text}    degrade: {degrade}\n"))
 }
 
 fn start(dir: &Path, weight: u8, degrade: &str) -> (Engine, Handle) {

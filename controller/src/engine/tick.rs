@@ -54,6 +54,31 @@ impl Engine {
         period
     }
 
+    /// Whether one more tick would make an outage of what some candidate shows.
+    pub(super) fn suspects_outage(&self) -> bool {
+        let mut services = self.services.values();
+        services.any(|service| service.judge.suspects_outage())
+    }
+
+    /// Looks between two ticks whether an outage is one already.
+    pub(super) async fn look(&mut self) {
+        let wanted = self.wanted();
+        let patience = PATIENCE.min(self.period() / 8);
+        let readings = self.collector.collect(&wanted, now(), patience).await;
+        let at = now();
+        let services = self.services.values_mut();
+        let judged: Vec<_> = services
+            .map(|service| service.look(&readings, at))
+            .collect();
+        let permits = self.permits(&judged, at);
+        let names: Vec<String> = self.services.keys().cloned().collect();
+        for ((name, judgement), permit) in names.into_iter().zip(judged).zip(permits) {
+            if let Some(Judgement { verdict, .. }) = judgement {
+                self.step(&name, Event::Judged { verdict, permit }).await;
+            }
+        }
+    }
+
     fn tick_breakers(&mut self, readings: &Readings, wanted: &Wanted) {
         for changed in self.breakers.tick(readings, wanted, now(), chance()) {
             let (cluster, state) = (&changed.breaker.cluster_name, changed.state);

@@ -25,6 +25,8 @@ const LONGEST_FILTER: usize = 8 << 10;
 const REQUESTS: &str = "upstream_rq_completed";
 const ERRORS: &str = "upstream_rq_5xx";
 const LATENCY: &str = "upstream_rq_time";
+/// In seconds, brought up to date with every flush, 0 before the first.
+const UPTIME: &str = "server.uptime";
 
 /// One Envoy.
 #[derive(Debug)]
@@ -139,7 +141,7 @@ fn filter(clusters: &[String]) -> String {
     if names.len() > LONGEST_FILTER {
         ".+".clone_into(&mut names);
     }
-    format!("^cluster\\.({names})\\.({REQUESTS}|{ERRORS}|{LATENCY})$")
+    format!("^(cluster\\.({names})\\.({REQUESTS}|{ERRORS}|{LATENCY})|server\\.uptime)$")
 }
 
 /// What an answer says.
@@ -151,6 +153,7 @@ pub fn parse(body: &[u8], at: Moment) -> Result<Reading, FetchError> {
     let mut reading = Reading {
         at,
         age: Millis::ZERO,
+        uptime: None,
         clusters: Default::default(),
     };
     for stat in answer.stats {
@@ -159,6 +162,9 @@ pub fn parse(body: &[u8], at: Moment) -> Result<Reading, FetchError> {
                 let entry = reading.clusters.entry(cluster.to_owned()).or_default();
                 entry.latency = histogram(&detail)?;
             }
+        }
+        if stat.name == UPTIME {
+            reading.uptime = stat.value.as_u64();
         }
         let Some((cluster, which)) = place(&stat.name) else {
             continue;

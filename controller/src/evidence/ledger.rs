@@ -10,14 +10,15 @@ use ombre_policy::release::settings::Settings;
 use super::{ClusterTotals, ProxyId, Reading, Readings, envoy::stat_name};
 
 /// One version's books.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Ledger {
     proxies: BTreeMap<ProxyId, Proxy>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Proxy {
     at: Moment,
+    uptime: Option<u64>,
     totals: Totals,
     weight: u64,
 }
@@ -66,8 +67,13 @@ impl Ledger {
         }
         let mut now = totals(found, settings);
         let Some(proxy) = self.proxies.get_mut(&id) else {
-            let (totals, weight) = (now, 0);
-            self.proxies.insert(id, Proxy { at, totals, weight });
+            let proxy = Proxy {
+                at,
+                uptime: reading.uptime,
+                totals: now,
+                weight: 0,
+            };
+            self.proxies.insert(id, proxy);
             return Sample::Unknown(Gap::Missing);
         };
         // What was scraped once is no news a second time, and not a tick without traffic.
@@ -83,12 +89,17 @@ impl Ledger {
         if let Some(requests) = now.requests.checked_sub(proxy.totals.requests) {
             now.errors = now.errors.min(proxy.totals.errors.saturating_add(requests));
         }
-        let sample = if late {
+        // What a new process has counted may be more than the old one had.
+        let restarted = reading.uptime < proxy.uptime;
+        let sample = if restarted {
+            Sample::Unknown(Gap::Reset)
+        } else if late {
             Sample::Unknown(Gap::Stale)
         } else {
             now.since(&proxy.totals)
         };
         proxy.at = at;
+        proxy.uptime = reading.uptime;
         proxy.totals = now;
         sample
     }
@@ -133,6 +144,7 @@ mod tests {
         Some(Reading {
             at: Moment::from_unix_millis(second * 1000),
             age: Millis::ZERO,
+            uptime: None,
             clusters: [("c_1".to_owned(), totals)].into(),
         })
     }
@@ -177,6 +189,27 @@ mod tests {
             unknown(Gap::Missing)
         );
         assert_eq!(tick(&mut Ledger::default(), &[]), unknown(Gap::Missing));
+    }
+
+    #[test]
+    fn a_restart_is_seen_although_the_counters_are_higher() {
+        let mut ledger = Ledger::default();
+        let up = |second, requests, uptime| {
+            reading(second, requests, 0).map(|reading| Reading { uptime, ..reading })
+        };
+        tick(&mut ledger, &[up(1, 10, Some(60))]);
+        let steps = [
+            ("flushed later", up(2, 20, Some(60)), Some((10, 0))),
+            ("restarted", up(3, 90, Some(0)), None),
+            ("goes on", up(4, 95, Some(0)), Some((5, 0))),
+            ("flushed", up(5, 96, Some(5)), Some((1, 0))),
+        ];
+        for (name, reading, expected) in steps {
+            let sample = tick(&mut ledger, &[reading]);
+            assert_eq!(counted(&sample), expected, "{name}");
+            let reset = sample == Sample::Unknown(Gap::Reset);
+            assert_eq!(reset, expected.is_none(), "{name}");
+        }
     }
 
     #[test]
@@ -238,6 +271,7 @@ mod tests {
         let aged = |second, requests, age| {
             reading(second, requests, 0).map(|reading| Reading {
                 age: Millis::from_secs(age),
+                uptime: None,
                 ..reading
             })
         };

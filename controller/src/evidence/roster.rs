@@ -106,6 +106,7 @@ mod tests {
         Some(Reading {
             at: second(0),
             age: Millis::ZERO,
+            uptime: None,
             clusters: BTreeMap::new(),
         })
     }

@@ -4,11 +4,12 @@ use axum::http::uri::InvalidUri;
 use axum::http::{HeaderName, HeaderValue, Method, Uri};
 use ombre_policy::explain::Question;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::args::ExplainArgs;
 
 /// What is asked about.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
     /// `GET` when it is not said.

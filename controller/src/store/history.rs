@@ -4,6 +4,7 @@ use ombre_policy::duration::Moment;
 use rusqlite::{Connection, Row, params};
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::{Store, StoreError, signed, unsigned};
 
@@ -21,11 +22,12 @@ pub struct NewEntry {
 }
 
 /// Something that happened.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Entry {
     /// Its number, rising.
     pub id: u64,
     /// When.
+    #[schema(value_type = u64)]
     pub at: Moment,
     /// To which service.
     pub service: String,
@@ -38,6 +40,7 @@ pub struct Entry {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Everything about it.
+    #[schema(value_type = Object)]
     pub detail: Value,
 }
 

@@ -6,11 +6,13 @@ use ombre_policy::duration::Moment;
 use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::{Store, StoreError, signed, unsigned};
+use crate::app::openapi::shapes;
 
 /// A write of the candidate, as the article has it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
     /// The version that wrote.
@@ -20,6 +22,7 @@ pub struct Change {
     /// What was written, by its primary key.
     pub pk: String,
     /// Its whole new state.
+    #[schema(schema_with = shapes::any)]
     pub payload: Value,
     /// When, in any unit that rises; the newest of a key wins.
     pub ts: u64,
@@ -35,7 +38,7 @@ pub struct Pending {
 }
 
 /// How far a service's log is applied.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Backlog {
     /// The newest entry.
     pub top: u64,
@@ -44,6 +47,7 @@ pub struct Backlog {
     /// Entries that wait.
     pub waiting: u64,
     /// When the oldest of them came.
+    #[schema(value_type = Option<u64>)]
     pub oldest: Option<Moment>,
 }
 

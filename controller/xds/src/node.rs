@@ -32,32 +32,45 @@ pub enum NodeError {
 }
 
 impl Node {
-    /// Reads what the first request says. Metadata that is not text is left out, as is what is too
-    /// long or too much of it: nothing can be selected by it.
+    /// A node of this id and group. Metadata that is too long or too much is left out: nothing can be
+    /// selected by it.
     ///
     /// # Errors
-    /// When there is no fit id.
-    pub fn read(node: Option<&core::Node>) -> Result<Self, NodeError> {
-        let node = node.ok_or(NodeError::Missing)?;
-        if node.id.is_empty() {
+    /// When there is no fit id, or the group's name is not fit.
+    pub fn new(
+        id: &str,
+        cluster: &str,
+        metadata: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, NodeError> {
+        if id.is_empty() {
             return Err(NodeError::NoId);
         }
-        let fields = node.metadata.iter().flat_map(|metadata| &metadata.fields);
-        let texts = fields.filter_map(|(name, value)| match value.kind.as_ref()? {
-            Kind::StringValue(text) => {
-                Some((fit("metadata", name).ok()?, fit("metadata", text).ok()?))
-            }
-            _ => None,
-        });
-        let mut metadata: BTreeMap<String, String> = texts.collect();
+        let fits = |text: &str| fit("metadata", text).is_ok();
+        let metadata = metadata.into_iter();
+        let metadata = metadata.filter(|(name, text)| fits(name) && fits(text));
+        let mut metadata: BTreeMap<String, String> = metadata.collect();
         while metadata.len() > MOST_METADATA {
             metadata.pop_last();
         }
         Ok(Self {
-            id: fit("id", &node.id)?,
-            cluster: fit("cluster", &node.cluster)?,
+            id: fit("id", id)?,
+            cluster: fit("cluster", cluster)?,
             metadata,
         })
+    }
+
+    /// Reads what the first request says. Of the metadata only texts count.
+    ///
+    /// # Errors
+    /// As [`Node::new`], and when it says nothing.
+    pub fn read(node: Option<&core::Node>) -> Result<Self, NodeError> {
+        let node = node.ok_or(NodeError::Missing)?;
+        let fields = node.metadata.iter().flat_map(|metadata| &metadata.fields);
+        let texts = fields.filter_map(|(name, value)| match value.kind.as_ref()? {
+            Kind::StringValue(text) => Some((name.clone(), text.clone())),
+            _ => None,
+        });
+        Self::new(&node.id, &node.cluster, texts)
     }
 
     /// Its id: `node.id`.

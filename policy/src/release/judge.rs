@@ -3,6 +3,7 @@
 
 mod fired;
 mod judgement;
+mod look;
 mod trial;
 mod votes;
 
@@ -28,6 +29,8 @@ pub struct Judge {
     trial: Trial,
     votes: Votes,
     runs: Runs,
+    /// The outage in the newest known tick.
+    out: Option<OutageAccount>,
     judged: Option<Moment>,
 }
 
@@ -51,6 +54,7 @@ impl Judge {
             trial: Trial::new(settings.guards.ask_after),
             votes: Votes::new(evidence.longest, evidence.judge),
             runs: Runs::default(),
+            out: None,
             judged: None,
             settings,
         }
@@ -98,6 +102,7 @@ impl Judge {
             &mut self.runs.outage_tick,
             out.is_some_and(|account| account.out),
         );
+        self.out = out;
         let due = self
             .judged
             .is_none_or(|last| at.since(last) >= self.settings.evidence.judge);

@@ -44,7 +44,15 @@ impl Scene {
         let at = Moment::from_unix_millis(self.second * 1000);
         let clusters = self.totals.clone();
         let age = Millis::ZERO;
-        let changed = self.take(Some(Reading { at, age, clusters }), at);
+        let changed = self.take(
+            Some(Reading {
+                at,
+                age,
+                uptime: None,
+                clusters,
+            }),
+            at,
+        );
         let state = |view: ClusterView| (view.breaker.cluster_name, view.state);
         changed.into_iter().map(state).collect()
     }
@@ -161,4 +169,22 @@ fn evidence_that_is_missing_opens_and_closes_nothing() {
         }
     }
     assert_eq!(scene.now("a"), Circuit::HalfOpen);
+}
+
+#[test]
+fn an_accepted_configuration_refreshes_its_own_breaker_and_makes_none() {
+    let mut scene = Scene::new(&[("a", 1), ("b", 1)]);
+    for cluster in ["a", "b"] {
+        scene.tick(cluster, (100, 100));
+        assert_eq!(scene.now(cluster), Circuit::Open);
+    }
+    for (cluster, revision) in [("a", 9), ("unused", 9), ("b", 0)] {
+        let revision = Revision::new(revision);
+        scene.breakers.accepted(cluster.to_owned(), revision);
+    }
+    let state = |name: &str, circuit, revision| (name.to_owned(), circuit, revision);
+    assert_eq!(
+        scene.states(),
+        [state("a", Circuit::Closed, 9), state("b", Circuit::Open, 1),]
+    );
 }

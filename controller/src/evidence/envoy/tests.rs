@@ -10,6 +10,7 @@ const ANSWER: &str = r#"{"stats":[
 {"name":"cluster.a.b.upstream_rq_5xx","value":4},
 {"name":"cluster.a.b.upstream_rq_completed","value":9},
 {"name":"cluster.idle.upstream_rq_completed","value":0},
+{"name":"server.uptime","value":37},
 {"histograms":{"supported_percentiles":[0,25],"details":[{"name":"cluster.a.b.upstream_rq_time",
 "totals":[{"lower_bound":0,"width":0,"count":5},{"lower_bound":3,"width":0.1,"count":1},{"lower_bound":900,"width":10,"count":1}],
 "intervals":[],"percentiles":[{"cumulative":0,"interval":null}]}]}}]}"#;
@@ -23,6 +24,7 @@ fn an_answer_of_envoy_is_read() {
         (busy.latency.total(), busy.latency.at_or_above(800_000)),
         (7, 1)
     );
+    assert_eq!(reading.uptime, Some(37));
     assert_eq!(reading.clusters["idle"], ClusterTotals::default());
     assert!(!reading.clusters.contains_key("absent"));
 }
@@ -59,7 +61,7 @@ fn the_filter_means_exactly_these_clusters() {
     let clusters = ["a.b".to_owned(), "c:80".to_owned()];
     assert_eq!(
         filter(&clusters),
-        r"^cluster\.(a\.b|c_80)\.(upstream_rq_completed|upstream_rq_5xx|upstream_rq_time)$"
+        r"^(cluster\.(a\.b|c_80)\.(upstream_rq_completed|upstream_rq_5xx|upstream_rq_time)|server\.uptime)$"
     );
     let many: Vec<String> = (0..2000).map(|n| format!("cluster-{n}")).collect();
     assert!(filter(&many).len() < 200);

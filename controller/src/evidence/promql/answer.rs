@@ -226,6 +226,7 @@ impl Proxy {
         Ok(Reading {
             at,
             age: now.since(at),
+            uptime: None,
             clusters,
         })
     }

@@ -7,7 +7,7 @@ use envoy_types::pb::envoy::config::core::v3::address::Address as AddressKind;
 use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
 use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
 use envoy_types::pb::envoy::config::core::v3::transport_socket::ConfigType as SocketConfig;
-use envoy_types::pb::envoy::config::core::v3::{
+use envoy_types::pb::envoy::config::core::v3::{self as core,
     Address, DataSource, TransportSocket, TypedExtensionConfig,
 };
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
@@ -36,6 +36,7 @@ use ombre_policy::policy::Policy;
 use prost::{Message, Name};
 
 use super::{Extension, NodeGroup, of};
+use crate::node::Node;
 use crate::snapshot::{Revisions, Snapshot, Type};
 
 const POLICY: &str = r#"

@@ -2,6 +2,7 @@
 
 use super::{Judge, Judgement, Verdict};
 use crate::duration::{Millis, Moment};
+use crate::release::evidence::Sum;
 use crate::release::settings::IdleStable;
 use crate::release::triggers::Trigger;
 use crate::release::triggers::relative::{self, Asked, Comparison, Live};
@@ -14,6 +15,13 @@ const BOTH: Asked = Asked {
     errors: true,
     slow: true,
 };
+
+/// What both versions did in the same time.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Pair {
+    pub(super) candidate: Sum,
+    pub(super) stable: Sum,
+}
 
 impl Judge {
     /// The trigger that fired; of several the one whose comparison most speaks for a move.
@@ -71,13 +79,31 @@ impl Judge {
     }
 
     fn compare(&self, at: Moment, span: Millis, asked: Asked) -> Comparison {
-        let candidate = self.candidate.sum(at, span);
-        let stable = Live {
+        self.compare_with(at, span, asked, &Pair::default())
+    }
+
+    /// The comparison over a span and what was counted since.
+    fn compare_with(&self, at: Moment, span: Millis, asked: Asked, since: &Pair) -> Comparison {
+        let mut candidate = self.candidate.sum(at, span);
+        let mut stable = Live {
             same: self.stable.sum(at, span),
             long: self.stable.sum(at, self.settings.evidence.longest),
         };
+        candidate.merge(&since.candidate);
+        stable.same.merge(&since.stable);
+        stable.long.merge(&since.stable);
         let by = (&self.settings.guards, &self.settings.limits);
         relative::compare(asked, by, &candidate, &stable)
+    }
+
+    /// An outage that has lasted for all ticks but the last, compared over these and what came since.
+    pub(super) fn outage_since(&self, since: &Pair) -> Option<(Trigger, Comparison)> {
+        let settings = self.settings.outage.as_ref()?;
+        let (newest, _) = self.candidate.newest()?;
+        let ticks = u64::from(settings.ticks.saturating_sub(1));
+        let span = self.settings.evidence.interval.saturating_mul(ticks);
+        let comparison = self.compare_with(*newest, span, ERRORS, since);
+        Some((Trigger::Outage, comparison))
     }
 
     pub(super) fn verdict_of(&self, fired: Option<(Trigger, Comparison)>) -> Option<Verdict> {

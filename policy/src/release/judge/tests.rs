@@ -121,6 +121,88 @@ fn an_outage_fires_at_the_second_tick() {
 }
 
 #[test]
+fn a_look_sees_an_outage_before_its_second_tick_ends() {
+    let well = ticks(1000, 0, 0);
+    let unknown = Sample::Unknown(Gap::Missing);
+    let cases = [
+        (
+            "it failed all the time",
+            (1000, 1000),
+            (250, 250),
+            &well,
+            250,
+            true,
+        ),
+        (
+            "from the middle of the tick, and half of the next",
+            (1000, 500),
+            (500, 500),
+            &well,
+            500,
+            true,
+        ),
+        (
+            "not for as long as two ticks",
+            (1000, 500),
+            (250, 250),
+            &well,
+            250,
+            false,
+        ),
+        ("most of both", (1000, 800), (250, 200), &well, 250, true),
+        (
+            "too few requests",
+            (1000, 1000),
+            (49, 49),
+            &well,
+            250,
+            false,
+        ),
+        (
+            "no tick before it",
+            (1000, 400),
+            (900, 900),
+            &well,
+            900,
+            false,
+        ),
+        ("over", (1000, 1000), (250, 100), &well, 250, false),
+        (
+            "the stable version fails too",
+            (1000, 1000),
+            (250, 250),
+            &ticks(1000, 1000, 0),
+            250,
+            false,
+        ),
+        (
+            "the stable version is unknown",
+            (1000, 1000),
+            (250, 250),
+            &unknown,
+            250,
+            false,
+        ),
+    ];
+    for (name, tick, since, stable, elapsed, seen) in cases {
+        let mut judge = Judge::new(Settings::article());
+        run(&mut judge, 1..100, &well, &well);
+        let during = if matches!(stable, Sample::Unknown(_)) {
+            &well
+        } else {
+            stable
+        };
+        run(&mut judge, 100..101, &ticks(tick.0, tick.1, 0), during);
+        let at = Moment::from_unix_millis(100_000 + elapsed);
+        let look = ticks(since.0, since.1, 0);
+        let judgement = judge.look(at, &look, stable, Millis::new(elapsed));
+        let verdict = judgement.map(|judgement| judgement.verdict);
+        let fired = Some(Verdict::Fired(Trigger::Outage));
+        assert_eq!(verdict == fired, seen, "{name}: {verdict:?}");
+    }
+}
+
+#[test]
 fn unknown_ticks_neither_add_nor_reset() {
     let well = ticks(100, 0, 0);
     let bad = ticks(100, 5, 0);
