@@ -10,7 +10,7 @@ use envoy_types::pb::envoy::config::bootstrap::v3::bootstrap::StaticResources;
 use envoy_types::pb::envoy::config::bootstrap::v3::{Admin, Bootstrap};
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
-use envoy_types::pb::envoy::config::core::v3::{Node, TypedExtensionConfig};
+use envoy_types::pb::envoy::config::core::v3::{self as core, TypedExtensionConfig};
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType as FilterConfig;
@@ -22,6 +22,7 @@ use envoy_types::util::pack_any;
 use ombre_policy::load::{Files, SourceFile, load};
 use ombre_policy::policy::Policy;
 use ombre_tests::binaries;
+use ombre_xds::node::Node;
 use ombre_xds::resources::{self, Extension, NodeGroup};
 use ombre_xds::snapshot::{Resources, Revisions, Snapshot, Type};
 use prost::Message;
@@ -155,7 +156,11 @@ fn snapshot(text: &str) -> Result<Snapshot> {
         configuration: Vec::new(),
         revisions: Revisions::default(),
     };
-    let group = NodeGroup::of(&policy, &Node::default());
+    let node = core::Node {
+        id: "envoy-1".to_owned(),
+        ..core::Node::default()
+    };
+    let group = NodeGroup::of(&policy, &Node::read(Some(&node))?);
     Ok(resources::of(&policy, &extension, &group))
 }
 
