@@ -115,10 +115,12 @@ impl Demo {
             group: Group::Own,
         })?;
         let settings = envoy::Settings {
-            template: Example::Full.template()?,
-            controller: controller.address(),
-            stable: v1.address(),
-            canary: v2.address(),
+            config: envoy::Config::Example {
+                template: Example::Full.template()?,
+                controller: controller.address(),
+                stable: v1.address(),
+                canary: v2.address(),
+            },
             concurrency: 2,
             launcher,
             environment: Vec::new(),
