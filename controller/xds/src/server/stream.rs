@@ -15,12 +15,13 @@ use super::bucket::Bucket;
 use super::connection::Peer;
 use super::wire::Wire;
 use super::{Catalog, Shared};
+use crate::message;
 use crate::node::Node;
 use crate::registry::Seat;
 use crate::session::{Event, Session};
 use crate::snapshot::{Revisions, Type, Version};
 
-/// More than these are never on their way: one is, and what comes after it is the newest.
+/// What is sent is of the newest snapshot, or of the one before while clusters are still being added.
 const MOST_FILTERS: usize = 64;
 
 /// What a stream says.
@@ -34,8 +35,10 @@ struct Talk<W: Wire> {
     node: Node,
     seat: Seat,
     session: Session,
-    /// Which revisions lie in which version of the filter, for those that may still be answered.
+    /// Which revisions lie in which version of the filter, for those that may still be sent.
     filters: VecDeque<(Version, Revisions)>,
+    /// The same of the one that was sent last.
+    told: Option<(Version, Revisions)>,
     /// What lies in the filter that was accepted last.
     filter: Option<Revisions>,
     bucket: Bucket,
@@ -151,6 +154,7 @@ impl<W: Wire> Talk<W> {
             seat,
             session,
             filters: VecDeque::new(),
+            told: None,
             filter: None,
             bucket: Bucket::new(burst, rate, Instant::now()),
             inbound,
@@ -169,6 +173,7 @@ impl<W: Wire> Talk<W> {
             for response in self.session.responses() {
                 debug!(node = self.node.id(), kind = response.kind.short(), version = %response.version, "xds push");
                 self.shared.observer.sent(response.kind);
+                self.note_filter(&response);
                 if self.outbound.send(Ok(W::told(response))).await.is_err() {
                     return Ok(());
                 }
@@ -204,6 +209,22 @@ impl<W: Wire> Talk<W> {
         self.session.aim(snapshot);
     }
 
+    /// Takes note of the filter in a response, if there is one.
+    fn note_filter(&mut self, response: &message::Response) {
+        if response.kind != Type::Extension {
+            return;
+        }
+        let sent = |version| {
+            response
+                .resources
+                .iter()
+                .any(|one| one.version() == version)
+        };
+        let mut filters = self.filters.iter().rev();
+        let found = filters.find(|(version, _)| sent(*version)).copied();
+        self.told = found.or(self.told);
+    }
+
     fn take(&mut self, asked: W::Asked) -> Result<(), Status> {
         if !self.bucket.take(Instant::now()) {
             let rate = self.shared.limits.requests_per_second;
@@ -220,11 +241,11 @@ impl<W: Wire> Talk<W> {
         match event {
             Event::Asked | Event::Stale => {}
             Event::Accepted { kind, changed } => {
-                if kind == Type::Extension {
-                    let accepted = |version| changed.iter().any(|one| one.version() == version);
-                    let mut filters = self.filters.iter().rev();
-                    let found = filters.find(|(version, _)| accepted(*version));
-                    self.filter = found.map(|(_, revisions)| *revisions).or(self.filter);
+                if let Some((version, revisions)) = self.told
+                    && kind == Type::Extension
+                    && changed.iter().any(|one| one.version() == version)
+                {
+                    self.filter = Some(revisions);
                 }
                 observer.accepted(node, kind, &changed);
             }
