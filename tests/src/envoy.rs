@@ -141,9 +141,23 @@ impl Envoy {
     /// # Errors
     /// When the configuration has no place for a setting or the program cannot be started.
     pub fn start(settings: Settings, listeners: Listeners, dir: &Path) -> Result<Self> {
+        let text = settings.fill(&listeners)?;
+        Self::start_on(&text, settings, listeners, dir)
+    }
+
+    /// The same on a configuration in which nothing is replaced; it must say the same of the
+    /// admin interface as `listeners`.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn start_on(
+        text: &str,
+        settings: Settings,
+        listeners: Listeners,
+        dir: &Path,
+    ) -> Result<Self> {
         let config = dir.join("envoy.yaml");
         let log = dir.join("envoy.log");
-        let text = settings.fill(&listeners)?;
         std::fs::write(&config, text)
             .with_context(|| format!("`{}` cannot be written", config.display()))?;
         let process = settings.spawn(&config, &log)?;
