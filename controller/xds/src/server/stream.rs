@@ -1,6 +1,7 @@
 //! One stream as a task: requests in, responses out, newest catalog in between. What is sent is made
 //! when the one before was taken, so that a slow Envoy gets the latest state, not a queue of old ones.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -17,7 +18,10 @@ use super::{Catalog, Shared};
 use crate::node::Node;
 use crate::registry::Seat;
 use crate::session::{Event, Session};
-use crate::snapshot::Type;
+use crate::snapshot::{Revisions, Type, Version};
+
+/// More than these are never on their way: one is, and what comes after it is the newest.
+const MOST_FILTERS: usize = 64;
 
 /// What a stream says.
 pub(super) type Told<W> = Pin<Box<dyn Stream<Item = Result<<W as Wire>::Told, Status>> + Send>>;
@@ -30,6 +34,10 @@ struct Talk<W: Wire> {
     node: Node,
     seat: Seat,
     session: Session,
+    /// Which revisions lie in which version of the filter, for those that may still be answered.
+    filters: VecDeque<(Version, Revisions)>,
+    /// What lies in the filter that was accepted last.
+    filter: Option<Revisions>,
     bucket: Bucket,
     inbound: Streaming<W::Asked>,
     outbound: mpsc::Sender<Result<W::Told, Status>>,
@@ -142,6 +150,8 @@ impl<W: Wire> Talk<W> {
             node,
             seat,
             session,
+            filters: VecDeque::new(),
+            filter: None,
             bucket: Bucket::new(burst, rate, Instant::now()),
             inbound,
             outbound,
@@ -163,7 +173,7 @@ impl<W: Wire> Talk<W> {
                     return Ok(());
                 }
             }
-            self.seat.note(&self.session);
+            self.seat.note(&self.session, self.filter);
             tokio::select! {
                 message = self.inbound.message() => match message? {
                     Some(asked) => self.take(asked)?,
@@ -180,9 +190,18 @@ impl<W: Wire> Talk<W> {
     }
 
     fn aim(&mut self, catalog: &Option<Arc<dyn Catalog>>) {
-        if let Some(catalog) = catalog {
-            self.session.aim(catalog.snapshot(&self.node));
+        let Some(catalog) = catalog else {
+            return;
+        };
+        let snapshot = catalog.snapshot(&self.node);
+        for filter in snapshot.of(Type::Extension).values() {
+            self.filters
+                .push_back((filter.version(), snapshot.revisions()));
         }
+        while self.filters.len() > MOST_FILTERS {
+            self.filters.pop_front();
+        }
+        self.session.aim(snapshot);
     }
 
     fn take(&mut self, asked: W::Asked) -> Result<(), Status> {
@@ -200,7 +219,15 @@ impl<W: Wire> Talk<W> {
         let (node, observer) = (&self.node, &self.shared.observer);
         match event {
             Event::Asked | Event::Stale => {}
-            Event::Accepted { kind, changed } => observer.accepted(node, kind, &changed),
+            Event::Accepted { kind, changed } => {
+                if kind == Type::Extension {
+                    let accepted = |version| changed.iter().any(|one| one.version() == version);
+                    let mut filters = self.filters.iter().rev();
+                    let found = filters.find(|(version, _)| accepted(*version));
+                    self.filter = found.map(|(_, revisions)| *revisions).or(self.filter);
+                }
+                observer.accepted(node, kind, &changed);
+            }
             Event::Rejected {
                 kind,
                 version,
