@@ -1,5 +1,6 @@
 //! A real Envoy on a configuration that users copy, one of `envoy/*.yaml`: its example ports and
-//! paths are replaced, nothing else. Reads its statistics as an operator does.
+//! paths are replaced, nothing else; or on what `ombre bootstrap` prints. Reads its statistics as
+//! an operator does.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,23 +20,35 @@ pub const STABLE: &str = "demo_v1";
 /// The cluster of the version being released.
 pub const CANARY: &str = "demo_v2";
 
-/// What the example values of the configuration are replaced by.
+/// What an Envoy is started with.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The configuration, as a text with the example values.
-    pub template: String,
-    /// Where the controller listens.
-    pub controller: SocketAddr,
-    /// The upstream of [`STABLE`].
-    pub stable: SocketAddr,
-    /// The upstream of [`CANARY`].
-    pub canary: SocketAddr,
+    /// Its configuration.
+    pub config: Config,
     /// Worker threads.
     pub concurrency: u32,
     /// How Envoy is started.
     pub launcher: Launcher,
     /// Variables of its environment, beside those of the test's own.
     pub environment: Vec<(String, String)>,
+}
+
+/// Where its configuration comes from.
+#[derive(Clone, Debug)]
+pub enum Config {
+    /// A file that users copy; what its example values are replaced by.
+    Example {
+        /// The configuration, as a text with the example values.
+        template: String,
+        /// Where the controller listens.
+        controller: SocketAddr,
+        /// The upstream of [`STABLE`].
+        stable: SocketAddr,
+        /// The upstream of [`CANARY`].
+        canary: SocketAddr,
+    },
+    /// What `ombre bootstrap` has printed: all else comes over xDS.
+    Bootstrap(String),
 }
 
 /// A configuration that users copy.
@@ -143,7 +156,7 @@ impl Envoy {
     pub fn start(settings: Settings, listeners: Listeners, dir: &Path) -> Result<Self> {
         let config = dir.join("envoy.yaml");
         let log = dir.join("envoy.log");
-        let text = settings.fill(&listeners)?;
+        let text = settings.config.text(&listeners)?;
         std::fs::write(&config, text)
             .with_context(|| format!("`{}` cannot be written", config.display()))?;
         let process = settings.spawn(&config, &log)?;
@@ -304,21 +317,30 @@ impl Envoy {
     }
 }
 
-impl Settings {
+impl Config {
     /// The template with this Envoy's own ports and paths. Every example value must be there:
     /// a configuration that lost one would run on somebody else's port.
-    fn fill(&self, listeners: &Listeners) -> Result<String> {
+    fn text(&self, listeners: &Listeners) -> Result<String> {
+        let (template, controller, stable, canary) = match self {
+            Self::Bootstrap(text) => return Ok(text.clone()),
+            Self::Example {
+                template,
+                controller,
+                stable,
+                canary,
+            } => (template, controller, stable, canary),
+        };
         let port = |port: u16| format!("port_value: {port}");
         let wasm = binaries::wasm()?.display().to_string();
         let marks = [
             (port(8080), port(listeners.traffic.number())),
             (port(9901), port(listeners.admin.number())),
-            (port(8600), port(self.controller.port())),
-            (port(9001), port(self.stable.port())),
-            (port(9002), port(self.canary.port())),
+            (port(8600), port(controller.port())),
+            (port(9001), port(stable.port())),
+            (port(9002), port(canary.port())),
             ("target/ombre.wasm".to_owned(), wasm),
         ];
-        let mut text = self.template.clone();
+        let mut text = template.clone();
         for (number, (example, _)) in marks.iter().enumerate() {
             ensure!(
                 text.contains(example.as_str()),
@@ -332,7 +354,9 @@ impl Settings {
         }
         Ok(text)
     }
+}
 
+impl Settings {
     fn spawn(&self, config: &Path, log: &Path) -> Result<Process> {
         let (mut command, group) = match &self.launcher {
             Launcher::Program(path) => (Command::new(path), Group::Shared),

@@ -6,6 +6,8 @@ pub mod client;
 pub mod controller;
 pub mod demo;
 pub mod envoy;
+pub mod feed;
+pub mod fleet;
 pub mod forwarder;
 pub mod http;
 pub mod load;

@@ -3,6 +3,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
@@ -10,8 +11,10 @@ use tempfile::TempDir;
 use crate::binaries;
 use crate::client::{Answer, Ask, Connection, ask};
 use crate::controller::{self, Controller};
-use crate::envoy::{self, Envoy, Example, Launcher, Listeners};
+use crate::envoy::{self, Config, Envoy, Example, Launcher, Listeners};
+use crate::feed::{self, Feed};
 use crate::poll::{SOON, eventually};
+use crate::ports::Port;
 use crate::process::Group;
 use crate::upstream::Upstream;
 
@@ -20,6 +23,9 @@ pub const PROBE: &str = "/ombre-probe";
 
 /// Worker threads of Envoy: more than one, so that a worker that misses a document is seen.
 const WORKERS: u32 = 2;
+
+/// How long an upstream may take in the files that users copy.
+const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// All parts, running.
 #[derive(Debug)]
@@ -32,8 +38,12 @@ pub struct Stack {
     pub v1: Upstream,
     /// The upstream behind [`envoy::CANARY`].
     pub v2: Upstream,
+    /// Where the controller serves xDS, if it does.
+    xds: Option<Port>,
     policy: PathBuf,
     example: Example,
+    /// What stands in the policy after its services.
+    sections: String,
     /// By which it is asked which policy is in force.
     probe: Ask,
     edits: u64,
@@ -41,10 +51,12 @@ pub struct Stack {
 }
 
 /// What the parts are started with.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Setup {
     policy: String,
     example: Example,
+    feed: Feed,
+    timeout: Duration,
     environment: Vec<(String, String)>,
     files: Vec<(String, String)>,
     headers: Vec<(String, String)>,
@@ -59,7 +71,15 @@ impl Setup {
     pub fn new(policy: &str) -> Self {
         Self {
             policy: policy.to_owned(),
-            ..Self::default()
+            example: Example::default(),
+            feed: Feed::default(),
+            timeout: TIMEOUT,
+            environment: Vec::new(),
+            files: Vec::new(),
+            headers: Vec::new(),
+            edits: Vec::new(),
+            admin: None,
+            arguments: Vec::new(),
         }
     }
 
@@ -67,6 +87,20 @@ impl Setup {
     #[must_use]
     pub fn example(mut self, example: Example) -> Self {
         self.example = example;
+        self
+    }
+
+    /// The same with Envoy fed in another way.
+    #[must_use]
+    pub fn feed(mut self, feed: Feed) -> Self {
+        self.feed = feed;
+        self
+    }
+
+    /// The same with another limit to how long an upstream may take.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
         self
     }
 
@@ -91,7 +125,7 @@ impl Setup {
         self
     }
 
-    /// The same with a piece of Envoy's configuration replaced by another.
+    /// The same with a piece of Envoy's configuration file replaced by another.
     #[must_use]
     pub fn edit(mut self, piece: &str, other: &str) -> Self {
         self.edits.push((piece.to_owned(), other.to_owned()));
@@ -144,6 +178,18 @@ impl Stack {
         Setup::new(policy).run(body).await
     }
 
+    /// The same with Envoy fed in this way.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn fed<T>(
+        feed: Feed,
+        policy: &str,
+        body: impl AsyncFnOnce(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        Setup::new(policy).feed(feed).run(body).await
+    }
+
     /// Asks once through Envoy, over a connection of its own.
     ///
     /// # Errors
@@ -189,6 +235,15 @@ impl Stack {
         &self.policy
     }
 
+    /// Where the controller serves xDS.
+    ///
+    /// # Errors
+    /// When Envoy is not fed that way.
+    pub fn xds(&self) -> Result<SocketAddr> {
+        let port = self.xds.as_ref().context("nobody serves xds here")?;
+        Ok(port.address())
+    }
+
     /// A directory for files of the test.
     pub fn dir(&self) -> &Path {
         self.dir.path()
@@ -226,7 +281,7 @@ impl Stack {
     /// When the file cannot be written.
     pub fn save_policy(&mut self, policy: &str) -> Result<()> {
         self.edits += 1;
-        let text = marked_for(self.example, policy, self.edits);
+        let text = marked_for(self.example, policy, self.edits) + &self.sections;
         self.write_policy(text.as_bytes())
     }
 
@@ -269,21 +324,15 @@ impl Stack {
         let Setup {
             policy,
             example,
+            feed,
+            timeout,
             environment,
             files,
             headers,
             edits,
             admin,
-            arguments,
+            mut arguments,
         } = setup;
-        let mut template = example.template()?;
-        for (piece, other) in edits {
-            ensure!(
-                template.contains(&piece),
-                "Envoy's configuration has no `{piece}`"
-            );
-            template = template.replace(&piece, &other);
-        }
         let probe = headers.iter().fold(Ask::get(PROBE), |ask, (name, value)| {
             ask.header(name, value)
         });
@@ -295,11 +344,33 @@ impl Stack {
         for (name, text) in files {
             replace(&policies.join(name), text.as_bytes())?;
         }
-        replace(&path, marked_for(example, &policy, 0).as_bytes())?;
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let v1 = Upstream::start("v1", any).await?;
         let v2 = Upstream::start("v2", any).await?;
         let listeners = Listeners::free()?;
+        let xds = match feed {
+            Feed::File => None,
+            Feed::Sotw | Feed::Delta => Some(Port::free()?),
+        };
+        let mut sections = String::new();
+        if let Some(xds) = &xds {
+            ensure!(
+                example == Example::Full && edits.is_empty(),
+                "there is no file to take or to edit"
+            );
+            arguments.extend(feed::serving(xds.address())?);
+            let clusters = [(envoy::STABLE, v1.address()), (envoy::CANARY, v2.address())];
+            sections = feed::clusters(&clusters)
+                + "listeners:\n"
+                + &feed::listener(
+                    "traffic",
+                    listeners.traffic.address(),
+                    envoy::STABLE,
+                    timeout,
+                );
+        }
+        let text = marked_for(example, &policy, 0) + &sections;
+        replace(&path, text.as_bytes())?;
         let controller = Controller::start(controller::Settings {
             policy: path.clone(),
             dir: dir.path().to_path_buf(),
@@ -307,11 +378,23 @@ impl Stack {
             arguments,
             group: Group::Shared,
         })?;
+        let config = match &xds {
+            Some(xds) => Config::Bootstrap(feed::bootstrap(
+                feed,
+                "envoy-1",
+                xds.address(),
+                listeners.admin.address(),
+                &[],
+            )?),
+            None => Config::Example {
+                template: template(example, timeout, edits)?,
+                controller: controller.address(),
+                stable: v1.address(),
+                canary: v2.address(),
+            },
+        };
         let settings = envoy::Settings {
-            template,
-            controller: controller.address(),
-            stable: v1.address(),
-            canary: v2.address(),
+            config,
             concurrency: WORKERS,
             launcher: Launcher::Program(binaries::envoy()?),
             environment,
@@ -322,8 +405,10 @@ impl Stack {
             controller,
             v1,
             v2,
+            xds,
             policy: path,
             example,
+            sections,
             probe,
             edits: 0,
             dir,
@@ -335,6 +420,27 @@ impl Stack {
         self.envoy.ready().await?;
         self.in_force().await
     }
+}
+
+/// The configuration file with what the test wants changed in it.
+fn template(
+    example: Example,
+    timeout: Duration,
+    mut edits: Vec<(String, String)>,
+) -> Result<String> {
+    if timeout != TIMEOUT {
+        let piece = |timeout: Duration| format!("timeout: {}s }}", timeout.as_secs_f64());
+        edits.push((piece(TIMEOUT), piece(timeout)));
+    }
+    let mut template = example.template()?;
+    for (piece, other) in edits {
+        ensure!(
+            template.contains(&piece),
+            "Envoy's configuration has no `{piece}`"
+        );
+        template = template.replace(&piece, &other);
+    }
+    Ok(template)
 }
 
 /// `policy` with a service whose route carries `edit` in its name, which the response of

@@ -12,8 +12,10 @@ use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
 use ombre_tests::client::{Ask, Connection};
+use ombre_tests::feed::Feed;
 use ombre_tests::poll::eventually;
 use ombre_tests::stack::Stack;
+use ombre_tests::with_every_feed;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -159,10 +161,9 @@ fn rounds() -> u64 {
     asked.and_then(|asked| asked.parse().ok()).unwrap_or(8)
 }
 
-#[tokio::test]
-async fn a_controller_killed_in_a_fail_back_ends_it_without_loss() -> Result<()> {
+async fn a_controller_killed_in_a_fail_back_ends_it_without_loss(feed: Feed) -> Result<()> {
     let applier = Applier::start().await?;
-    Stack::with(&policy(applier.address), async |stack| {
+    Stack::fed(feed, &policy(applier.address), async |stack| {
         phase(stack, &["stable"]).await?;
         let mut acknowledged: BTreeMap<String, u64> = BTreeMap::new();
         let mut seen: BTreeMap<String, u64> = BTreeMap::new();
@@ -231,11 +232,10 @@ async fn a_controller_killed_in_a_fail_back_ends_it_without_loss() -> Result<()>
     .await
 }
 
-#[tokio::test]
-async fn a_change_that_is_always_refused_aborts_and_keeps_everything() -> Result<()> {
+async fn a_change_that_is_always_refused_aborts_and_keeps_everything(feed: Feed) -> Result<()> {
     let applier = Applier::start().await?;
     applier.with(|applied| applied.refused = Some("key-7".to_owned()));
-    Stack::with(&policy(applier.address), async |stack| {
+    Stack::fed(feed, &policy(applier.address), async |stack| {
         phase(stack, &["stable"]).await?;
         let changes: Vec<(String, u64)> = (0..20).map(|n| (format!("key-{n}"), n)).collect();
         log(stack, &changes).await?;
@@ -274,3 +274,8 @@ async fn a_change_that_is_always_refused_aborts_and_keeps_everything() -> Result
     })
     .await
 }
+
+with_every_feed!(
+    a_controller_killed_in_a_fail_back_ends_it_without_loss,
+    a_change_that_is_always_refused_aborts_and_keeps_everything,
+);

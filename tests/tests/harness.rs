@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use ombre_tests::binaries;
 use ombre_tests::client::{Ask, ask};
-use ombre_tests::envoy::{Envoy, Launcher, Listeners, Settings};
+use ombre_tests::envoy::{Config, Envoy, Launcher, Listeners, Settings};
 use ombre_tests::load::{Load, Report, Shot};
 use ombre_tests::poll::{SOON, eventually};
 use ombre_tests::upstream::{Faults, Upstream};
@@ -57,10 +57,12 @@ impl Plain {
         let v1 = Upstream::start("v1", any).await?;
         let v2 = Upstream::start("v2", any).await?;
         let settings = Settings {
-            template: PLAIN.to_owned(),
-            controller: any,
-            stable: v1.address(),
-            canary: v2.address(),
+            config: Config::Example {
+                template: PLAIN.to_owned(),
+                controller: any,
+                stable: v1.address(),
+                canary: v2.address(),
+            },
             concurrency: 2,
             launcher: Launcher::Program(binaries::envoy()?),
             environment: Vec::new(),
@@ -140,10 +142,12 @@ async fn an_envoy_that_refuses_its_configuration_is_reported_with_its_log() -> R
     let dir = tempfile::tempdir()?;
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let settings = Settings {
-        template: PLAIN.replace("stat_prefix", "stat_prefixes"),
-        controller: any,
-        stable: any,
-        canary: any,
+        config: Config::Example {
+            template: PLAIN.replace("stat_prefix", "stat_prefixes"),
+            controller: any,
+            stable: any,
+            canary: any,
+        },
         concurrency: 1,
         launcher: Launcher::Program(binaries::envoy()?),
         environment: Vec::new(),

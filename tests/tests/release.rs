@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use ombre_tests::client::Ask;
+use ombre_tests::feed::Feed;
 use ombre_tests::load::{Load, Report};
 use ombre_tests::poll::eventually;
 use ombre_tests::release::{
@@ -13,6 +14,7 @@ use ombre_tests::release::{
 };
 use ombre_tests::stack::{Setup, Stack};
 use ombre_tests::upstream::Faults;
+use ombre_tests::with_every_feed;
 use serde_json::{Value, json};
 
 fn policy(weight: u8, more: &str) -> String {
@@ -38,10 +40,12 @@ services:
 }
 
 /// Breaks v2, waits for the fail-back, and returns what the clients saw and what it was caused by.
-async fn degraded_by(faults: Faults) -> Result<(Report, Value, Duration)> {
+async fn degraded_by(feed: Feed, faults: Faults) -> Result<(Report, Value, Duration)> {
     let mut outcome = None;
     // Who waits longer than its clients hears of a timeout from nobody: here clients wait 10 s.
-    let setup = Setup::new(&policy(50, "")).edit("timeout: 15s", "timeout: 0.5s");
+    let setup = Setup::new(&policy(50, ""))
+        .feed(feed)
+        .timeout(Duration::from_millis(500));
     let faulted = async |stack: &mut Stack| {
         hold(stack).await?;
         let load = loaded(stack).await?;
@@ -88,13 +92,12 @@ fn trigger(transition: &Value) -> &str {
     text(transition, "/detail/event/judged/verdict/fired")
 }
 
-#[tokio::test]
-async fn a_candidate_that_fails_at_once_is_taken_out_by_outage() -> Result<()> {
+async fn a_candidate_that_fails_at_once_is_taken_out_by_outage(feed: Feed) -> Result<()> {
     let faults = Faults {
         fail: 1.0,
         ..Faults::default()
     };
-    let (report, transition, took) = degraded_by(faults).await?;
+    let (report, transition, took) = degraded_by(feed, faults).await?;
     ensure!(trigger(&transition) == "outage", "{transition:#}");
     // Two ticks of 250 ms, and what collecting, pushing and a busy machine add.
     ensure!(took < Duration::from_secs(4), "took {took:?}");
@@ -106,13 +109,12 @@ async fn a_candidate_that_fails_at_once_is_taken_out_by_outage() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn a_candidate_with_five_percent_errors_is_taken_out() -> Result<()> {
+async fn a_candidate_with_five_percent_errors_is_taken_out(feed: Feed) -> Result<()> {
     let faults = Faults {
         fail: 0.05,
         ..Faults::default()
     };
-    let (report, transition, _) = degraded_by(faults).await?;
+    let (report, transition, _) = degraded_by(feed, faults).await?;
     ensure!(trigger(&transition) == "sustained", "{transition:#}");
     ensure!(
         failed(&report) > 0 && failed(&report) * 20 < report.sent,
@@ -122,13 +124,12 @@ async fn a_candidate_with_five_percent_errors_is_taken_out() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn a_slow_candidate_is_taken_out() -> Result<()> {
+async fn a_slow_candidate_is_taken_out(feed: Feed) -> Result<()> {
     let faults = Faults {
         delay_ms: 400,
         ..Faults::default()
     };
-    let (report, transition, _) = degraded_by(faults).await?;
+    let (report, transition, _) = degraded_by(feed, faults).await?;
     ensure!(trigger(&transition) == "sustained", "{transition:#}");
     ensure!(
         failed(&report) == 0 && report.lost == 0,
@@ -138,13 +139,12 @@ async fn a_slow_candidate_is_taken_out() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn a_hanging_candidate_is_taken_out() -> Result<()> {
+async fn a_hanging_candidate_is_taken_out(feed: Feed) -> Result<()> {
     let faults = Faults {
         hang: 1.0,
         ..Faults::default()
     };
-    let (report, transition, _) = degraded_by(faults).await?;
+    let (report, transition, _) = degraded_by(feed, faults).await?;
     // How its timeouts fall on the ticks decides which of the two is first.
     let by = trigger(&transition);
     ensure!(["outage", "sustained"].contains(&by), "{transition:#}");
@@ -157,9 +157,8 @@ async fn a_hanging_candidate_is_taken_out() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn a_fault_of_both_versions_moves_nothing() -> Result<()> {
-    Stack::with(&policy(50, ""), async |stack| {
+async fn a_fault_of_both_versions_moves_nothing(feed: Feed) -> Result<()> {
+    Stack::fed(feed, &policy(50, ""), async |stack| {
         hold(stack).await?;
         let load = loaded(stack).await?;
         for upstream in [&stack.v1, &stack.v2] {
@@ -219,9 +218,8 @@ async fn a_fault_of_both_versions_moves_nothing() -> Result<()> {
     .await
 }
 
-#[tokio::test]
-async fn without_traffic_or_evidence_nothing_moves() -> Result<()> {
-    Stack::with(&policy(50, ""), async |stack| {
+async fn without_traffic_or_evidence_nothing_moves(feed: Feed) -> Result<()> {
+    Stack::fed(feed, &policy(50, ""), async |stack| {
         let idle = eventually(LONG, "the release is seen idle", async || {
             let now = release(stack).await?;
             ensure!(text(&now, "/judgement/verdict") == "idle", "{now:#}");
@@ -259,9 +257,8 @@ async fn without_traffic_or_evidence_nothing_moves() -> Result<()> {
     .await
 }
 
-#[tokio::test]
-async fn a_healed_candidate_is_verified_and_ramps_back_to_all() -> Result<()> {
-    Stack::with(&policy(50, ""), async |stack| {
+async fn a_healed_candidate_is_verified_and_ramps_back_to_all(feed: Feed) -> Result<()> {
+    Stack::fed(feed, &policy(50, ""), async |stack| {
         hold(stack).await?;
         let load = loaded(stack).await?;
         stack.v2.set_faults(Faults {
@@ -315,3 +312,13 @@ async fn a_healed_candidate_is_verified_and_ramps_back_to_all() -> Result<()> {
     })
     .await
 }
+
+with_every_feed!(
+    a_candidate_that_fails_at_once_is_taken_out_by_outage,
+    a_candidate_with_five_percent_errors_is_taken_out,
+    a_slow_candidate_is_taken_out,
+    a_hanging_candidate_is_taken_out,
+    a_fault_of_both_versions_moves_nothing,
+    without_traffic_or_evidence_nothing_moves,
+    a_healed_candidate_is_verified_and_ramps_back_to_all,
+);

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use ombre_tests::client::{Answer, Ask, Connection};
+use ombre_tests::feed::Feed;
 use ombre_tests::stack::Stack;
+use ombre_tests::with_every_feed;
 
 const SHOP: &str = r#"apiVersion: ombre/v1
 services:
@@ -52,9 +54,8 @@ fn page() -> Ask {
     Ask::get("/shop/cart")
 }
 
-#[tokio::test]
-async fn a_version_is_asked_for_in_four_ways() -> Result<()> {
-    Stack::with(SHOP, async |stack| {
+async fn a_version_is_asked_for_in_four_ways(feed: Feed) -> Result<()> {
+    Stack::fed(feed, SHOP, async |stack| {
         let accept = |value: &str| page().header("accept", value);
         let wants = |path: &str, accept: &str| Ask::get(path).header("accept", accept);
         let v2_api = "application/vnd.api+v2";
@@ -190,13 +191,12 @@ async fn a_version_is_asked_for_in_four_ways() -> Result<()> {
     .await
 }
 
-#[tokio::test]
-async fn an_unknown_version_is_refused_where_the_policy_says_so() -> Result<()> {
+async fn an_unknown_version_is_refused_where_the_policy_says_so(feed: Feed) -> Result<()> {
     let reject = SHOP.replace(
         "    default: v1\n",
         "    default: v1\n    on_unknown: reject\n",
     );
-    Stack::with(&reject, async |stack| {
+    Stack::fed(feed, &reject, async |stack| {
         let before = [stack.v1.counts().total, stack.v2.counts().total];
         for (name, ask, due) in [
             (
@@ -234,9 +234,8 @@ async fn an_unknown_version_is_refused_where_the_policy_says_so() -> Result<()> 
     .await
 }
 
-#[tokio::test]
-async fn colors_decide_and_invalid_ones_are_dropped_and_counted() -> Result<()> {
-    Stack::with(SHOP, async |stack| {
+async fn colors_decide_and_invalid_ones_are_dropped_and_counted(feed: Feed) -> Result<()> {
+    Stack::fed(feed, SHOP, async |stack| {
         let header = |color: &str| page().header("x-envoy-traffic-color", color);
         let cookie = |color: &str| page().header("cookie", format!("a=b; traffic_color={color}"));
         let both = |path: &str, header: &str, cookie: &str| {
@@ -325,9 +324,8 @@ async fn colors_decide_and_invalid_ones_are_dropped_and_counted() -> Result<()> 
     .await
 }
 
-#[tokio::test]
-async fn the_upstream_learns_the_decision_and_the_client_sees_it() -> Result<()> {
-    Stack::with(SHOP, async |stack| {
+async fn the_upstream_learns_the_decision_and_the_client_sees_it(feed: Feed) -> Result<()> {
+    Stack::fed(feed, SHOP, async |stack| {
         let ask = page()
             .header("x-envoy-traffic-color", "canary-v2")
             .header("baggage", "other=1")
@@ -371,9 +369,8 @@ async fn the_upstream_learns_the_decision_and_the_client_sees_it() -> Result<()>
     .await
 }
 
-#[tokio::test]
-async fn the_most_specific_route_decides_and_no_route_passes_untouched() -> Result<()> {
-    Stack::with(SHOP, async |stack| {
+async fn the_most_specific_route_decides_and_no_route_passes_untouched(feed: Feed) -> Result<()> {
+    Stack::fed(feed, SHOP, async |stack| {
         for (name, ask, due) in [
             ("the rest", page(), Some("pages")),
             ("a number", Ask::get("/shop/item/7"), Some("item")),
@@ -444,14 +441,13 @@ async fn on_v2(stack: &Stack) -> Result<BTreeSet<u32>> {
     Ok(users)
 }
 
-#[tokio::test]
-async fn a_rollout_only_adds_users_and_a_minted_unit_stays() -> Result<()> {
+async fn a_rollout_only_adds_users_and_a_minted_unit_stays(feed: Feed) -> Result<()> {
     let rollout = |weight: &str| {
         format!(
             "{SHOP}    unit: [{{ header: x-user-id }}, mint]\n    rollout: {{ candidate: v2, weight: {weight} }}\n"
         )
     };
-    Stack::with(&rollout("0"), async |stack| {
+    Stack::fed(feed, &rollout("0"), async |stack| {
         let mut before = on_v2(stack).await?;
         ensure!(before.is_empty(), "at 0 % v2 serves {before:?}");
         for (weight, least, most) in [("10", 8, 35), ("50", 75, 125), ("100", 200, 200)] {
@@ -497,3 +493,12 @@ async fn a_rollout_only_adds_users_and_a_minted_unit_stays() -> Result<()> {
     })
     .await
 }
+
+with_every_feed!(
+    a_version_is_asked_for_in_four_ways,
+    an_unknown_version_is_refused_where_the_policy_says_so,
+    colors_decide_and_invalid_ones_are_dropped_and_counted,
+    the_upstream_learns_the_decision_and_the_client_sees_it,
+    the_most_specific_route_decides_and_no_route_passes_untouched,
+    a_rollout_only_adds_users_and_a_minted_unit_stays,
+);
