@@ -24,6 +24,8 @@ pub struct Worker<H> {
     pub(crate) host: H,
     pub(crate) in_force: InForce,
     pub(crate) metrics: Metrics,
+    /// Those of the request that is being decided; kept so that no request allocates.
+    pub(crate) headers: Vec<u8>,
     entry: Option<Entry>,
     report: Report,
     tried: Tried,
@@ -45,6 +47,7 @@ impl<H: Host> Worker<H> {
             host,
             in_force: InForce::new(switches),
             metrics,
+            headers: Vec::new(),
             entry: None,
             report: Report::default(),
             tried: Tried::default(),

@@ -27,10 +27,13 @@ pub fn negotiate<'a>(
 ) -> Negotiated {
     let mut version: Option<Preferred> = None;
     let mut unknown: Option<Preferred> = None;
-    for range in values.flat_map(|value| Unquoted {
-        rest: Some(value),
-        separator: b',',
-    }) {
+    for range in values
+        .filter(|value| may_name(value))
+        .flat_map(|value| Unquoted {
+            rest: Some(value),
+            separator: b',',
+        })
+    {
         let Some(asked) = read_range(range) else {
             continue;
         };
@@ -48,6 +51,16 @@ pub fn negotiate<'a>(
         (None, Some(best)) => Negotiated::Unknown(best.wanted),
         (None, None) => Negotiated::NotAsked,
     }
+}
+
+/// A look that spares most requests the reading: without `/v` no range names a version.
+fn may_name(value: &[u8]) -> bool {
+    let mut before = 0;
+    value.iter().any(|&byte| {
+        let found = before == b'/' && matches!(byte, b'v' | b'V');
+        before = byte;
+        found
+    })
 }
 
 /// A version that a media range names, and how much it is preferred.

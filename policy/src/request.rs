@@ -2,7 +2,7 @@
 
 use crate::cookie;
 use crate::headers::{HeaderMap, Single};
-use crate::plan::paths::{MAX_SEGMENTS, Segments};
+use crate::plan::paths::Segments;
 use crate::query;
 
 /// Names of request headers, in lower case as Envoy has them.
@@ -107,26 +107,23 @@ impl<'a> Request<'a> {
     /// stays inside its segment, and an escape that is none stays as it is.
     pub(crate) fn segments(&self, decoded: &'a mut Vec<u8>) -> Segments<'a> {
         let path = self.path.strip_prefix(b"/").unwrap_or(self.path);
-        if !path.contains(&b'%') {
-            return path
-                .split(|byte| *byte == b'/')
-                .take(MAX_SEGMENTS)
-                .collect();
-        }
-        decode(path, decoded);
-        // The separators that were there before decoding are marked by their positions.
         let mut segments = Segments::new();
-        let mut rest: &'a [u8] = decoded;
-        for raw in path.split(|byte| *byte == b'/') {
-            let (segment, after) = rest
-                .split_at_checked(decoded_length(raw))
-                .unwrap_or_default();
-            rest = after;
+        let mut rest = path;
+        loop {
+            let end = rest.iter().position(|byte| matches!(byte, b'/' | b'%'));
+            let Some((segment, after)) = end.and_then(|end| rest.split_at_checked(end)) else {
+                // There is room for one more, or it was seen to be too long.
+                let _ = segments.try_push(rest);
+                return segments;
+            };
+            let Some(after) = after.strip_prefix(b"/") else {
+                return decoded_segments(path, decoded);
+            };
             if segments.try_push(segment).is_err() {
-                break;
+                return segments;
             }
+            rest = after;
         }
-        segments
     }
 }
 
@@ -151,6 +148,24 @@ impl<'a> Repeatable<'a> {
         let more = self.is_repeated.then(|| headers.all(name).skip(1));
         self.first.into_iter().chain(more.into_iter().flatten())
     }
+}
+
+#[cold]
+fn decoded_segments<'a>(path: &[u8], decoded: &'a mut Vec<u8>) -> Segments<'a> {
+    decode(path, decoded);
+    // The separators that were there before decoding are marked by their positions.
+    let mut segments = Segments::new();
+    let mut rest: &'a [u8] = decoded;
+    for raw in path.split(|byte| *byte == b'/') {
+        let (segment, after) = rest
+            .split_at_checked(decoded_length(raw))
+            .unwrap_or_default();
+        rest = after;
+        if segments.try_push(segment).is_err() {
+            break;
+        }
+    }
+    segments
 }
 
 /// Every segment decoded, one behind the other, without separators.

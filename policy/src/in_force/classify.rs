@@ -3,6 +3,7 @@
 
 use subtle::ConstantTimeEq;
 
+use super::Scratch;
 use super::cohort::{Bucketing, bucket};
 use crate::accept::{Negotiated, negotiate};
 use crate::baggage;
@@ -16,7 +17,7 @@ use crate::request::Request;
 use crate::switches::{FeatureSwitch, Switches};
 use crate::terms::{ColorSource, Detector, OnUnknown, is_unsafe_method};
 use crate::verdict::{
-    Asked, BAGGAGE_KEY, Choice, ColorSeen, Reason, Refusal, Refused, Routed, Verdict,
+    Asked, BAGGAGE_KEY, Choice, Cohort, ColorSeen, Reason, Refusal, Refused, Routed, Verdict,
 };
 use crate::version::Wanted;
 
@@ -29,10 +30,14 @@ pub(super) fn classify<'a>(
     decisions: &DecisionTable,
     switches: &'a Switches,
     headers: HeaderMap<'a>,
-    path: &'a mut Vec<u8>,
-    buffer: &'a mut Vec<u8>,
+    scratch: &'a mut Scratch,
     entropy: impl FnOnce() -> [u8; 16],
 ) -> Verdict<'a> {
+    let Scratch {
+        path,
+        value: buffer,
+        cohorts,
+    } = scratch;
     let request = Request::read(headers);
     let segments = request.segments(path);
     if switches.disables(&segments) {
@@ -52,18 +57,19 @@ pub(super) fn classify<'a>(
         return refuse(Refused::DisabledRoute, 404, Some(service));
     }
     let deciding = Deciding {
-        request,
+        request: &request,
         segments: &segments,
         route,
         service,
         decision,
         switches,
     };
-    match deciding.choose(entropy) {
+    match deciding.choose(cohorts, entropy) {
         Ok(choice) => Verdict::Route(Routed {
             plan,
             switches,
             request,
+            cohorts,
             route,
             service,
             choice,
@@ -75,7 +81,7 @@ pub(super) fn classify<'a>(
 
 /// A request on its way to a choice.
 struct Deciding<'a, 's> {
-    request: Request<'a>,
+    request: &'s Request<'a>,
     segments: &'s Segments<'a>,
     route: &'a RoutePlan,
     service: &'a ServicePlan,
@@ -84,7 +90,11 @@ struct Deciding<'a, 's> {
 }
 
 impl<'a> Deciding<'a, '_> {
-    fn choose(&self, entropy: impl FnOnce() -> [u8; 16]) -> Result<Choice<'a>, Refusal<'a>> {
+    fn choose(
+        &self,
+        cohorts: &mut Vec<Cohort>,
+        entropy: impl FnOnce() -> [u8; 16],
+    ) -> Result<Choice<'a>, Refusal<'a>> {
         let color = self.color();
         let verified = self.verified();
         let asked = self.asked();
@@ -112,14 +122,14 @@ impl<'a> Deciding<'a, '_> {
             (None, None) => self.by_color(color),
         };
         let bucketing = Bucketing {
-            request: &self.request,
+            request: self.request,
             service: self.service,
             weight: self.decision.weight,
             switches: self.switches,
         };
-        let bucketed = bucket(&bucketing, pinned.is_some(), entropy);
+        let bucketed = bucket(&bucketing, pinned.is_some(), cohorts, entropy);
         let (mut version, reason) = pinned
-            .or_else(|| Some((bucketed.group_version()?, Reason::Experiment)))
+            .or_else(|| Some((bucketed.group_version?, Reason::Experiment)))
             .or_else(|| Some((bucketed.candidate?, Reason::Rollout)))
             .unwrap_or_else(|| self.default_version());
         let mut degraded = None;
@@ -146,7 +156,7 @@ impl<'a> Deciding<'a, '_> {
         let Some(serving) = serving else {
             return Err(refusal(Refused::UnknownVersion, 404, Some(self.service)));
         };
-        let (unit, cohorts, rollout) = (bucketed.unit, bucketed.cohorts, bucketed.rollout);
+        let (unit, rollout) = (bucketed.unit, bucketed.rollout);
         Ok(Choice {
             version,
             serving,
@@ -155,7 +165,6 @@ impl<'a> Deciding<'a, '_> {
             color,
             asked,
             unit,
-            cohorts,
             rollout,
         })
     }

@@ -104,23 +104,26 @@ impl Routed<'_> {
 
     /// Requests without a unit get the default group's features, but do not count as the group's.
     fn write_cohorts(&mut self, edit: &mut impl FnMut(Edit<'_>)) {
-        let cohorts = &self.choice.cohorts;
+        if self.cohorts.is_empty() {
+            return;
+        }
         self.buffer.clear();
-        for cohort in cohorts.iter().filter(|cohort| cohort.slot.is_some()) {
-            separate(self.buffer, 0);
-            put(self.buffer, &[&cohort.group.label]);
+        for cohort in self.cohorts.iter().filter(|cohort| cohort.slot.is_some()) {
+            if let Some(group) = self.service.group(cohort) {
+                separate(self.buffer, 0);
+                put(self.buffer, &[&group.label]);
+            }
         }
         if !self.buffer.is_empty() {
             edit(Edit::Set(header::GROUP, self.buffer));
         }
         self.buffer.clear();
         put(self.buffer, &["{"]);
-        for cohort in cohorts
-            .iter()
-            .filter(|cohort| !cohort.group.features.is_empty())
-        {
+        let groups = self.cohorts.iter();
+        let groups = groups.filter_map(|cohort| self.service.group(cohort));
+        for group in groups.filter(|group| !group.features.is_empty()) {
             separate(self.buffer, 1);
-            put(self.buffer, &[&cohort.group.features]);
+            put(self.buffer, &[&group.features]);
         }
         if self.buffer.len() > 1 {
             put(self.buffer, &["}"]);
