@@ -1,13 +1,21 @@
-//! The plugin configuration of both roles: JSON, as Envoy hands it over. Unknown fields are refused,
-//! because a misspelt one would otherwise be ignored in silence.
+//! The plugin configuration of both roles, as Envoy hands it over: JSON, or for a worker over xDS the
+//! documents. Unknown fields are refused, because a misspelt one would otherwise be ignored in silence.
 
+use ombre_policy::in_force::NotTaken;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-/// A worker's configuration: nothing to set so far, `{}` or absent.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WorkerConfig {}
+/// A worker's configuration, by which it knows where its documents come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkerConfig<'a> {
+    /// From the poller. There is nothing to set so far: `{}` or absent.
+    Poller,
+    /// These: over xDS every change of them is a new configuration.
+    Documents(&'a [u8]),
+}
+
+/// What the documents begin with, and no JSON does.
+const DOCUMENTS: &[u8] = b"OMB";
 
 /// The poller's configuration: `{"cluster": "ombre_controller"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -17,29 +25,45 @@ pub struct PollerConfig {
     pub cluster: String,
 }
 
-/// Why a plugin configuration is not taken. Envoy refuses to start with it.
+/// Why a plugin configuration is not taken. Envoy refuses to start with it; over xDS it refuses the
+/// update, and what was configured before stays.
 #[derive(Debug, thiserror::Error)]
-#[error("plugin configuration of root_id `{root_id}`: {source}; {fix}")]
-pub struct ConfigError {
-    root_id: &'static str,
-    fix: &'static str,
-    source: serde_json::Error,
+pub enum ConfigError {
+    /// It is not the JSON that its role takes.
+    #[error("plugin configuration of root_id `{root_id}`: {source}; {fix}")]
+    Json {
+        /// The role.
+        root_id: &'static str,
+        /// What to write.
+        fix: &'static str,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// It is documents, and they could not be put in force.
+    #[error(
+        "plugin configuration of root_id `worker`: {0}; let the controller and the filter be of one release"
+    )]
+    Documents(#[from] NotTaken),
 }
 
-impl WorkerConfig {
-    /// Reads a worker's configuration.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+impl<'a> WorkerConfig<'a> {
+    /// Reads a worker's configuration. Documents are looked at when they are taken.
     ///
     /// # Errors
-    /// When it is neither empty nor an object without fields.
-    pub fn parse(bytes: &[u8]) -> Result<Self, ConfigError> {
-        if bytes.is_empty() {
-            return Ok(Self::default());
+    /// When it is neither empty, nor an object without fields, nor begins as documents do.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, ConfigError> {
+        if bytes.starts_with(DOCUMENTS) {
+            return Ok(Self::Documents(bytes));
         }
-        parse(
-            bytes,
-            "worker",
-            "it takes no fields: leave `configuration` out",
-        )
+        if bytes.is_empty() {
+            return Ok(Self::Poller);
+        }
+        let fix = "it takes no fields: leave `configuration` out";
+        parse(bytes, "worker", fix).map(|Nothing {}| Self::Poller)
     }
 }
 
@@ -62,7 +86,7 @@ fn parse<T: DeserializeOwned>(
     root_id: &'static str,
     fix: &'static str,
 ) -> Result<T, ConfigError> {
-    serde_json::from_slice(bytes).map_err(|source| ConfigError {
+    serde_json::from_slice(bytes).map_err(|source| ConfigError::Json {
         root_id,
         fix,
         source,
@@ -83,6 +107,13 @@ mod tests {
         ] {
             assert_eq!(WorkerConfig::parse(text.as_bytes()).is_ok(), fine, "{name}");
         }
+    }
+
+    #[test]
+    fn what_begins_as_documents_do_is_for_the_worker_to_take() {
+        let joined = ombre_policy::document::join(b"policy", b"decisions");
+        let parsed = WorkerConfig::parse(&joined).expect("begins as documents do");
+        assert_eq!(parsed, WorkerConfig::Documents(&joined));
     }
 
     #[test]

@@ -21,7 +21,8 @@ thread_local! {
     /// Whether this VM holds the poller: then it is the main thread's, and its workers serve nobody.
     static POLLER_HERE: Cell<bool> = const { Cell::new(false) };
     /// The workers of this VM, the newest last. There is more than one only where listeners configure
-    /// the filter differently, or while a configuration is being replaced.
+    /// the filter differently, or while a configuration is being replaced: Envoy makes the new root,
+    /// and only then is done with the old one. INVARIANT: one whose configuration was refused is not here.
     static WORKERS: RefCell<Vec<Rc<RefCell<Worker<Envoy>>>>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -46,9 +47,14 @@ impl Root {
                 identity(&switches),
             ))));
         }
-        WorkerConfig::parse(&configuration)?;
-        let mut worker = Worker::new(Envoy, switches);
-        worker.on_configure();
+        let worker = match WorkerConfig::parse(&configuration)? {
+            WorkerConfig::Documents(joined) => Worker::with_documents(Envoy, switches, joined)?,
+            WorkerConfig::Poller => {
+                let mut worker = Worker::new(Envoy, switches);
+                worker.on_configure();
+                worker
+            }
+        };
         let worker = Rc::new(RefCell::new(worker));
         WORKERS.with_borrow_mut(|workers| workers.push(Rc::clone(&worker)));
         Ok(Self::Worker(worker))
@@ -65,8 +71,8 @@ impl Root {
     }
 }
 
-/// Decides the request that the host is at. All workers of a VM have the same documents, so it does
-/// not matter whose it is; without any the request passes.
+/// Decides the request that the host is at. All workers of a VM have the same documents, or the newest
+/// has newer ones, so it does not matter whose it is; without any the request passes.
 pub(crate) fn on_request_headers() -> Flow {
     WORKERS.with_borrow(
         |workers| match workers.last().map(|worker| worker.try_borrow_mut()) {

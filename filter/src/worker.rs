@@ -1,9 +1,10 @@
 //! One worker: holds what requests are decided by, and takes newer documents from shared memory when
-//! it is woken. The slow tick is the safety net for a wake-up that got lost.
+//! it is woken. The slow tick is the safety net for a wake-up that got lost. Over xDS it is made with
+//! its documents instead, and every newer document makes another worker.
 
 use std::time::Duration;
 
-use ombre_policy::document::{Kind, Revision};
+use ombre_policy::document::{Kind, Revision, split};
 use ombre_policy::in_force::{InForce, NotTaken, Taken};
 use ombre_policy::switches::Switches;
 
@@ -52,6 +53,20 @@ impl<H: Host> Worker<H> {
             report: Report::default(),
             tried: Tried::default(),
         }
+    }
+
+    /// A worker that decides by these documents from the first request on, and by no others: it reads
+    /// no shared memory, registers no queue and asks for no tick.
+    ///
+    /// # Errors
+    /// When one of them cannot be taken.
+    pub fn with_documents(host: H, switches: Switches, joined: &[u8]) -> Result<Self, NotTaken> {
+        let mut worker = Self::new(host, switches);
+        if let Err(why) = worker.take_both(joined) {
+            worker.metrics.event(&worker.host, Event::DocumentRejected);
+            return Err(why);
+        }
+        Ok(worker)
     }
 
     /// Takes what is there already, so that after a reload the very first request is decided by it.
@@ -126,34 +141,45 @@ impl<H: Host> Worker<H> {
         self.tried != before
     }
 
+    fn take_both(&mut self, joined: &[u8]) -> Result<(), NotTaken> {
+        let pair = split(joined)?;
+        self.take_sealed(Kind::Policy, pair.policy)?;
+        self.take_sealed(Kind::Decisions, pair.decisions)
+    }
+
     fn take(&mut self, kind: Kind) {
-        let start = self.host.now_us();
         let Some(sealed) = shelf::document(&self.host, kind) else {
             return;
         };
-        let taken = self.in_force.take(&sealed);
-        let took = self.host.now_us().saturating_sub(start);
-        if matches!(taken, Ok(Taken::Policy(_) | Taken::Decisions(_))) {
-            self.metrics.took(&self.host, kind, took);
-        }
-        match taken {
-            Ok(Taken::Policy(revision)) => {
-                self.metrics.event(&self.host, Event::PolicyTaken);
-                log::info!("policy {revision} is in force");
-            }
-            Ok(Taken::Decisions(revision)) => {
-                self.metrics.event(&self.host, Event::DecisionsTaken);
-                log::debug!("decisions {revision} are in force");
-            }
-            Ok(Taken::NotNewer) => {}
+        match self.take_sealed(kind, &sealed) {
             // They are for the policy before, or for the one to come, and are tried again with it.
-            Err(NotTaken::OtherPolicy { .. }) => {}
+            Ok(()) | Err(NotTaken::OtherPolicy { .. }) => {}
             Err(why) => {
                 self.metrics.event(&self.host, Event::DocumentRejected);
                 self.report.rejected += 1;
                 log::warn!("{} refused, the one before stays: {why}", kind.name());
             }
         }
+    }
+
+    /// Puts a document in force if it is newer.
+    fn take_sealed(&mut self, kind: Kind, sealed: &[u8]) -> Result<(), NotTaken> {
+        let start = self.host.now_us();
+        let taken = self.in_force.take(sealed)?;
+        let took = self.host.now_us().saturating_sub(start);
+        match taken {
+            Taken::Policy(revision) => {
+                self.metrics.event(&self.host, Event::PolicyTaken);
+                log::info!("policy {revision} is in force");
+            }
+            Taken::Decisions(revision) => {
+                self.metrics.event(&self.host, Event::DecisionsTaken);
+                log::debug!("decisions {revision} are in force");
+            }
+            Taken::NotNewer => return Ok(()),
+        }
+        self.metrics.took(&self.host, kind, took);
+        Ok(())
     }
 }
 

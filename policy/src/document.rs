@@ -4,10 +4,14 @@
 //! Layout, little endian: `OMBR`, format (u8), kind (u8), zero (u16), revision (u64),
 //! policy revision (u64), XXH64 (u64) of the 24 bytes before it and the body, then the body.
 
+mod pair;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh64::Xxh64;
+
+pub use pair::{Pair, join, split};
 
 /// The only format this build reads and writes. It changes when a body's encoding changes.
 pub const FORMAT: u8 = 1;
@@ -61,6 +65,9 @@ pub enum DocumentError {
     /// Cut off or damaged on the way.
     #[error("the checksum does not match: the document is cut off or damaged")]
     Checksum,
+    /// Two documents that are no policy with decisions for it.
+    #[error("the two documents are not a policy and decisions for it")]
+    Pair,
     /// The envelope is whole, but its body cannot be decoded.
     #[error("the body cannot be decoded")]
     Body,

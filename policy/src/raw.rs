@@ -135,6 +135,12 @@ pub struct RawRollout {
     /// The least time at each step.
     #[serde(default)]
     pub hold: Option<Millis>,
+    /// The share of the live proxies, in whole percent, that must run a step before the next one.
+    #[serde(default)]
+    pub min_acked: Option<Percent>,
+    /// How long a step may stay below that share before somebody is told.
+    #[serde(default)]
+    pub ack_timeout: Option<Millis>,
 }
 
 /// An experiment: in a file of its own, as the article prints it, or in place.

@@ -148,6 +148,7 @@ impl Service {
             terms: &self.terms,
             now: self.at(),
             jitter: Jitter::new(self.chance.fraction()),
+            confirmed: None,
         };
         let (release, actions) = step(&self.release, &event, &context);
         self.release = release;

@@ -42,7 +42,7 @@ pub struct ServiceView {
     pub held_by: Vec<&'static str>,
     /// What comes next, and what it waits for.
     pub next: String,
-    /// The proxies that have yet to confirm a freeze.
+    /// The proxies that have yet to confirm a freeze, or a step of the ramp that waits for them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unconfirmed: Vec<String>,
     /// The last judgement: windows, triggers' values, verdict.
@@ -68,6 +68,7 @@ impl Engine {
             let record = &service.record;
             let release = &record.release;
             let freezing = matches!(release.phase, Phase::Freezing { .. });
+            let waits = freezing || release.unconfirmed.is_some();
             ServiceView {
                 service: name.clone(),
                 candidate: record.candidate.clone(),
@@ -77,7 +78,7 @@ impl Engine {
                 writes: release.phase.owner(),
                 held_by: held_by(release, at),
                 next: next(service, at),
-                unconfirmed: if freezing {
+                unconfirmed: if waits {
                     self.unconfirmed(service)
                 } else {
                     Vec::new()
@@ -104,6 +105,10 @@ fn held_by(release: &Release, now: Moment) -> Vec<&'static str> {
         ),
         ("shared fault", release.shared_fault.is_some()),
         ("unknown evidence", release.unknown.is_some()),
+        (
+            "too few proxies",
+            release.unconfirmed.is_some_and(|waiting| waiting.told),
+        ),
     ];
     let held = holds.into_iter().filter(|(_, holds)| *holds);
     held.map(|(name, _)| name).collect()
@@ -137,6 +142,13 @@ fn next(service: &Service, now: Moment) -> String {
                 "ramps with {} good verification requests, {left} at the earliest",
                 verify.requests
             )
+        }
+        Phase::Ramping { share, .. } if release.unconfirmed.is_some() => {
+            let least = service
+                .terms
+                .reach
+                .map_or(Percent::ZERO, |reach| reach.least);
+            format!("goes on when {least} of the proxies run the step of {share}")
         }
         Phase::Ramping { share, since, .. } => {
             let left = left(*since, service.terms.hold);

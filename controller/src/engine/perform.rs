@@ -9,6 +9,7 @@ use ombre_policy::document::Revision;
 use ombre_policy::release::machine::{
     Action, Context, Event, Jitter, Phase, PhaseName, Refusal, Release, step,
 };
+use ombre_policy::release::share::Percent;
 use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 
@@ -35,6 +36,10 @@ impl Engine {
     /// writes back to the version that owns them, and a full disk must not refuse them for ever.
     pub(super) async fn step(&mut self, name: &str, event: Event) -> Outcome {
         let live = self.live_nodes();
+        let confirmed = self
+            .services
+            .get(name)
+            .and_then(|service| confirmed(&live, service.published));
         let Some(service) = self.services.get_mut(name) else {
             return Outcome::Stepped(None);
         };
@@ -43,6 +48,7 @@ impl Engine {
             terms: &service.terms,
             now: at,
             jitter: chance(),
+            confirmed,
         };
         let before = &service.record.release;
         let (after, actions) = step(before, &event, &context);
@@ -186,6 +192,15 @@ impl Engine {
             }
         }
     }
+}
+
+/// The share of the live proxies that run what was published.
+fn confirmed(live: &[Node], published: Option<Revision>) -> Option<Percent> {
+    let runs_it = |node: &&Node| published.is_some() && node.applied.decisions >= published;
+    let share = (100 * live.iter().filter(runs_it).count()).checked_div(live.len())?;
+    u8::try_from(share)
+        .ok()
+        .and_then(|share| Percent::new(share).ok())
 }
 
 fn freezing(release: &Release) -> bool {

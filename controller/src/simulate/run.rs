@@ -150,6 +150,7 @@ impl Simulated {
                 terms: &self.terms,
                 now: at,
                 jitter: Jitter::new(0.0),
+                confirmed: Some(Percent::FULL),
             };
             let (after, actions) = step(&before, &event, &context);
             for action in actions {

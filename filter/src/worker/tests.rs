@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use ombre_policy::decisions::DecisionTable;
-use ombre_policy::document::seal;
+use ombre_policy::document::{join, seal};
 use ombre_policy::load::{Files, SourceFile, load};
 use ombre_policy::plan::Plan;
 
@@ -180,6 +180,54 @@ fn beside_the_poller_a_worker_serves_nobody() {
     worker.on_tick(true);
     assert_eq!(worker.host.period.get(), Some(Duration::ZERO));
     assert!(registry::entries(&fake).is_empty());
+}
+
+#[test]
+fn over_xds_both_documents_are_in_force_at_once_and_nothing_else_is_asked_of_envoy() {
+    let fake = Fake::default();
+    let joined = join(&policy(5), &decisions(7, 5));
+    let worker = Worker::with_documents(fake.clone(), Switches::default(), &joined).expect("taken");
+    assert_eq!(has(&worker), (5, 7));
+    assert_eq!(worker.host.period.get(), None, "no tick");
+    assert!(fake.queues.borrow().is_empty(), "no queue");
+    assert!(
+        fake.reads.borrow().is_empty() && fake.memory.borrow().is_empty(),
+        "no shared memory"
+    );
+    for counter in [
+        "ombre_policies_taken_total",
+        "ombre_decisions_taken_total",
+        "ombre_policy_take_microseconds",
+        "ombre_decisions_take_microseconds",
+    ] {
+        assert_eq!(fake.counter(counter), 1, "{counter}");
+    }
+}
+
+#[test]
+fn over_xds_documents_are_taken_together_or_not_at_all() {
+    let other_body = seal(Kind::Policy, Revision::new(5), Revision::new(5), b"no plan");
+    for (name, joined) in [
+        ("empty", Vec::new()),
+        ("one", policy(5)),
+        (
+            "decisions for another policy",
+            join(&policy(5), &decisions(7, 4)),
+        ),
+        ("no plan", join(&other_body, &decisions(7, 5))),
+        (
+            "no decisions",
+            join(
+                &policy(5),
+                &seal(Kind::Decisions, Revision::new(7), Revision::new(5), b"\xff"),
+            ),
+        ),
+    ] {
+        let fake = Fake::default();
+        let made = Worker::with_documents(fake.clone(), Switches::default(), &joined);
+        assert!(made.is_err(), "{name}");
+        assert_eq!(fake.counter("ombre_documents_rejected_total"), 1, "{name}");
+    }
 }
 
 #[test]

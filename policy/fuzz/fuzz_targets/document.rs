@@ -1,5 +1,5 @@
-//! Any bytes as documents: as they are, in a sound envelope, and as damage to a good plan in a
-//! sound envelope. Whatever is taken, requests are decided without a panic afterwards.
+//! Any bytes as documents: as they are, in a sound envelope, as damage to a good plan in a sound
+//! envelope, and as two documents in one piece. Whatever is taken, requests are decided without a panic afterwards.
 #![no_main]
 
 use std::fs;
@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use ombre_policy::decisions::Decisions;
-use ombre_policy::document::{Kind, Revision, seal};
+use ombre_policy::document::{Kind, Revision, join, seal, split};
 use ombre_policy::headers::HeaderMap;
 use ombre_policy::in_force::InForce;
 use ombre_policy::load::{Files, SourceFile, load};
@@ -30,6 +30,15 @@ static GOOD: LazyLock<(Vec<u8>, Vec<u8>)> = LazyLock::new(|| {
     (plan.encode(&decisions), decisions.encode())
 });
 
+/// The same, sealed and in one piece.
+static PAIR: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let (policy, decisions) = &*GOOD;
+    join(
+        &seal(Kind::Policy, ONE, ONE, policy),
+        &seal(Kind::Decisions, TWO, ONE, decisions),
+    )
+});
+
 struct Beside;
 
 impl Files for Beside {
@@ -49,10 +58,12 @@ fuzz_target!(|data: &[u8]| {
         return;
     };
     let mut in_force = InForce::default();
-    match mode % 6 {
+    match mode % 8 {
         0 => drop(in_force.take(data)),
         1 => drop(in_force.take(&seal(Kind::Policy, ONE, ONE, data))),
         2 => drop(in_force.take(&seal(Kind::Policy, ONE, ONE, &damaged(&GOOD.0, data)))),
+        6 => taken_together(&mut in_force, data),
+        7 => taken_together(&mut in_force, &damaged(&PAIR, data)),
         mode => {
             in_force
                 .take(&seal(Kind::Policy, ONE, ONE, &GOOD.0))
@@ -96,6 +107,20 @@ fuzz_target!(|data: &[u8]| {
         }
     }
 });
+
+fn taken_together(in_force: &mut InForce, bytes: &[u8]) {
+    let Ok(pair) = split(bytes) else {
+        return;
+    };
+    assert_eq!(
+        join(pair.policy, pair.decisions),
+        bytes,
+        "nothing is left over"
+    );
+    if in_force.take(pair.policy).is_ok() {
+        drop(in_force.take(pair.decisions));
+    }
+}
 
 /// The body with bytes replaced: each three bytes of noise say where, and by what.
 fn damaged(body: &[u8], noise: &[u8]) -> Vec<u8> {

@@ -55,6 +55,7 @@ fn release(service: &Service) -> Option<Release<'_>> {
             sync_log: settings.sync_log.is_some(),
             steps: rollout.steps.clone(),
             hold: rollout.hold,
+            reach: rollout.reach,
         },
     })
 }

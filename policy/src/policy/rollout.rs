@@ -5,12 +5,14 @@ use super::Share;
 use crate::duration::Millis;
 use crate::load::report::{Place, Report};
 use crate::raw::RawRollout;
+use crate::release::machine::Reach;
 use crate::release::settings::{RawDegrade, Settings};
 use crate::release::share::Percent;
 
 /// The ramp of the design, in percent.
 const STEPS: [u8; 6] = [1, 5, 10, 25, 50, 100];
 const HOLD: Millis = Millis::from_secs(300);
+const ACK_TIMEOUT: Millis = Millis::from_secs(30);
 
 /// A candidate and its share.
 #[derive(Clone, Debug)]
@@ -20,6 +22,7 @@ pub(crate) struct Rollout {
     /// Rising to 100.
     pub(crate) steps: Vec<Percent>,
     pub(crate) hold: Millis,
+    pub(crate) reach: Option<Reach>,
 }
 
 /// By what the candidate is judged, and who takes over.
@@ -62,6 +65,7 @@ impl Rollout {
             weight,
             steps,
             hold,
+            reach: reach(report, place, raw),
         })
     }
 }
@@ -96,6 +100,25 @@ impl Degrade {
             }
         }
     }
+}
+
+/// How many proxies must run a step.
+fn reach(report: &mut Report, place: &Place, raw: &RawRollout) -> Option<Reach> {
+    let Some(least) = raw.min_acked else {
+        if raw.ack_timeout.is_some() {
+            let message = "says how long to wait for `min_acked`: add that, or leave this out";
+            report.error(&place.key("ack_timeout"), message);
+        }
+        return None;
+    };
+    if least == Percent::ZERO {
+        let message = "every share is enough: leave it out, or ask for 1 to 100";
+        report.error(&place.key("min_acked"), message);
+    }
+    Some(Reach {
+        least,
+        timeout: raw.ack_timeout.unwrap_or(ACK_TIMEOUT),
+    })
 }
 
 fn check_steps(report: &mut Report, place: &Place, steps: &[Percent]) {

@@ -13,11 +13,13 @@ mod evidence;
 mod fail_back;
 mod operator;
 mod phase;
+mod reach;
 mod state;
 
 pub use action::{Action, Alert, Decision, Refusal, Transition};
 pub use event::{Command, Context, Event, Jitter, Order, Permit, Terms};
 pub use phase::{AbortReason, Cause, Course, FailBack, Phase, PhaseName, WriteOwner};
+pub use reach::{Reach, Unconfirmed};
 pub use state::{Pause, Release, Turn};
 
 /// A step under way.
@@ -39,6 +41,7 @@ pub fn step(before: &Release, event: &Event, context: &Context<'_>) -> (Release,
         context,
     };
     step.end_observation(event);
+    step.count_proxies();
     match event {
         Event::Restarted => step.restart(),
         Event::Clock => {}

@@ -65,6 +65,8 @@ pub enum Alert {
     Withheld(Trigger),
     /// Undecided for too long: promote, roll back, or give it traffic.
     Undecided,
+    /// A step of the ramp is not run by enough proxies: it goes on when it is.
+    Unconfirmed,
     /// Tripped too often: automation is locked.
     Locked,
     /// A fail-back was aborted.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::reach::Reach;
 use super::state::Turn;
 use crate::duration::{Millis, Moment};
 use crate::release::judge::Verdict;
@@ -110,6 +111,8 @@ pub struct Terms {
     pub steps: Vec<Percent>,
     /// The shortest hold of a step.
     pub hold: Millis,
+    /// How many proxies must run a step before the next one; none: it is not asked.
+    pub reach: Option<Reach>,
 }
 
 /// The circumstances of a step.
@@ -121,6 +124,8 @@ pub struct Context<'a> {
     pub now: Moment,
     /// Chance.
     pub jitter: Jitter,
+    /// The share of the live proxies that run the newest decision, rounded down; none without any.
+    pub confirmed: Option<Percent>,
 }
 
 impl Jitter {
@@ -156,6 +161,7 @@ impl Terms {
             sync_log: settings.sync_log.is_some(),
             steps,
             hold,
+            reach: None,
         }
     }
 

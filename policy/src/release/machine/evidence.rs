@@ -66,7 +66,8 @@ impl Step<'_> {
             }
             Phase::Ramping { share, since, .. } => {
                 let held = now.since(since) >= self.context.terms.hold;
-                if automatic && held && standing == Some(Standing::Clear) {
+                let reached = self.release.unconfirmed.is_none();
+                if automatic && held && reached && standing == Some(Standing::Clear) {
                     self.climb(share);
                 }
                 self.ask();

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::action::Decision;
 use super::event::Terms;
 use super::phase::{Phase, WriteOwner};
+use super::reach::Unconfirmed;
 use crate::duration::{Millis, Moment};
 use crate::release::judge::Span;
 use crate::release::share::Percent;
@@ -38,6 +39,9 @@ pub struct Release {
     pub unknown: Option<Moment>,
     /// Whether somebody was told of `unknown`.
     pub unknown_told: bool,
+    /// Too few proxies run the step since then.
+    #[serde(default)]
+    pub unconfirmed: Option<Unconfirmed>,
     /// After a restart nothing moves before this, except a fail-back under way.
     pub observe_until: Option<Moment>,
 }
@@ -90,6 +94,7 @@ impl Release {
             shared_fault: None,
             unknown: None,
             unknown_told: false,
+            unconfirmed: None,
             observe_until: None,
         }
     }

@@ -59,6 +59,7 @@ impl Walk {
             terms: &self.terms,
             now: at(secs),
             jitter: Jitter::new(0.0),
+            confirmed: None,
         };
         (self.release, self.actions) = step(&self.release, &event, &context);
         self
@@ -334,6 +335,7 @@ fn cool_downs_end_at_their_cap_and_chance_only_adds() {
             terms: &walk.terms,
             now: at(10),
             jitter: Jitter::new(chance),
+            confirmed: None,
         };
         let (after, _) = step(&walk.release, &order, &context);
         let Phase::FailedBack { since, until, .. } = after.phase else {
@@ -522,4 +524,45 @@ fn states_survive_the_store() {
         serde_json::from_str::<Release>(&json).unwrap(),
         walk.release
     );
+}
+
+#[test]
+fn a_step_goes_on_when_enough_proxies_run_it() {
+    let clear = Event::Judged {
+        verdict: Verdict::Quiet(Standing::Clear),
+        permit: Permit::Granted,
+    };
+    let mut terms = terms(false);
+    terms.reach = Some(Reach {
+        least: percent(90),
+        timeout: Millis::from_secs(30),
+    });
+    let begun = Release::begin(percent(5), Percent::FULL, at(0));
+    let at_time = |release: &Release, secs, confirmed| {
+        let context = Context {
+            terms: &terms,
+            now: at(secs),
+            jitter: Jitter::new(0.0),
+            confirmed,
+        };
+        step(release, &clear, &context)
+    };
+    for (case, confirmed, share) in [
+        ("all", Some(Percent::FULL), 10),
+        ("just enough", Some(percent(90)), 10),
+        ("too few", Some(percent(89)), 5),
+        ("no proxy at all", None, 5),
+    ] {
+        let (after, _) = at_time(&begun, 301, confirmed);
+        assert_eq!(after.phase.share(), percent(share), "{case}");
+    }
+    let (waits, told) = at_time(&begun, 301, Some(percent(50)));
+    assert!(!told.contains(&Action::Alert(Alert::Unconfirmed)));
+    let (waits, told) = at_time(&waits, 331, Some(percent(50)));
+    assert_eq!(told, [Action::Alert(Alert::Unconfirmed)]);
+    let (waits, told) = at_time(&waits, 332, Some(percent(50)));
+    assert_eq!(told, []);
+    let (goes_on, _) = at_time(&waits, 333, Some(percent(95)));
+    assert_eq!(goes_on.unconfirmed, None);
+    assert_eq!(goes_on.phase.share(), percent(10));
 }

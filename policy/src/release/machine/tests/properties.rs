@@ -262,7 +262,7 @@ proptest! {
             fleet.play(step);
         }
         let terms = terms(false);
-        let context = Context { terms: &terms, now: at(fleet.now), jitter: Jitter::new(chance) };
+        let context = Context { terms: &terms, now: at(fleet.now), jitter: Jitter::new(chance), confirmed: None };
         let order = Order { command: Command::Rollback { force: true }, actor: String::new(), reason: String::new() };
         let (after, _) = step(&fleet.walk.release, &Event::Operator(order), &context);
         if let Phase::FailedBack { since, until, .. } = after.phase {

@@ -1,0 +1,239 @@
+//! One stream as a task: requests in, responses out, newest catalog in between. What is sent is made
+//! when the one before was taken, so that a slow Envoy gets the latest state, not a queue of old ones.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::stream::{Stream, unfold};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::{Instant, timeout};
+use tonic::{Request, Response, Status, Streaming};
+use tracing::{debug, info, warn};
+
+use super::bucket::Bucket;
+use super::connection::Peer;
+use super::wire::Wire;
+use super::{Catalog, Shared};
+use crate::node::Node;
+use crate::registry::Seat;
+use crate::session::{Event, Session};
+use crate::snapshot::Type;
+
+/// What a stream says.
+pub(super) type Told<W> = Pin<Box<dyn Stream<Item = Result<<W as Wire>::Told, Status>> + Send>>;
+
+/// A stream that said who it is.
+struct Talk<W: Wire> {
+    shared: Arc<Shared>,
+    /// The one type that this service is for; `None` for all of them.
+    only: Option<Type>,
+    node: Node,
+    seat: Seat,
+    session: Session,
+    bucket: Bucket,
+    inbound: Streaming<W::Asked>,
+    outbound: mpsc::Sender<Result<W::Told, Status>>,
+}
+
+/// Opens a stream. What is wrong with it is said on the stream itself: a client may wait for the
+/// answer to begin before it says anything.
+pub(super) fn open<W: Wire>(
+    shared: &Arc<Shared>,
+    only: Option<Type>,
+    request: Request<Streaming<W::Asked>>,
+) -> Result<Response<Told<W>>, Status> {
+    let place = Arc::clone(&shared.places).try_acquire_owned();
+    let place = place.map_err(|_| {
+        let most = shared.limits.streams;
+        let full = format!("{most} streams are open already, and more are not served here");
+        let status = Status::resource_exhausted(full);
+        shared.observer.refused(&status);
+        status
+    })?;
+    let peer = request.extensions().get::<Peer>().cloned();
+    let (outbound, receiver) = mpsc::channel(1);
+    let shared = Arc::clone(shared);
+    let inbound = request.into_inner();
+    tokio::spawn(run::<W>(shared, only, peer, place, inbound, outbound));
+    let told = unfold(receiver, async |mut receiver| {
+        let told = receiver.recv().await?;
+        Some((told, receiver))
+    });
+    Ok(Response::new(Box::pin(told)))
+}
+
+async fn run<W: Wire>(
+    shared: Arc<Shared>,
+    only: Option<Type>,
+    peer: Option<Peer>,
+    _place: OwnedSemaphorePermit,
+    inbound: Streaming<W::Asked>,
+    outbound: mpsc::Sender<Result<W::Told, Status>>,
+) {
+    let observer = Arc::clone(&shared.observer);
+    let farewell = outbound.clone();
+    let ended = match Talk::<W>::begin(shared, only, peer, inbound, outbound).await {
+        Ok(Some((talk, first))) => {
+            let node = talk.node.id().to_owned();
+            info!(%node, flavor = ?W::FLAVOR, "xds stream opened");
+            let ended = talk.run(first).await;
+            match &ended {
+                Ok(()) => info!(%node, "xds stream ended"),
+                Err(status) => info!(%node, reason = status.message(), "xds stream ended"),
+            }
+            ended
+        }
+        Ok(None) => Ok(()),
+        Err(status) => Err(status),
+    };
+    if let Err(status) = ended {
+        observer.refused(&status);
+        // Who is gone does not hear it.
+        let _ = farewell.send(Err(status)).await;
+    }
+}
+
+impl<W: Wire> Talk<W> {
+    /// Waits for the first request, which says who asks. `None`: the client left without one.
+    async fn begin(
+        shared: Arc<Shared>,
+        only: Option<Type>,
+        peer: Option<Peer>,
+        mut inbound: Streaming<W::Asked>,
+        outbound: mpsc::Sender<Result<W::Told, Status>>,
+    ) -> Result<Option<(Self, W::Asked)>, Status> {
+        let patience = shared.limits.patience;
+        let mut stop = shared.stop.clone();
+        let first = tokio::select! {
+            first = timeout(patience, inbound.message()) => first,
+            _ = stop.wait_for(|stop| *stop) => return Err(ending()),
+        };
+        let first = first.map_err(|_| {
+            Status::deadline_exceeded(format!("no first request within {}s", patience.as_secs()))
+        })??;
+        let Some(first) = first else {
+            return Ok(None);
+        };
+        let node = Node::read(W::node(&first));
+        let node = node.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        if let Some(names) = peer.and_then(|peer| peer.names)
+            && !names.allow(node.id())
+        {
+            warn!(node = node.id(), %names, "xds stream refused: the certificate is not this node's");
+            let (id, who) = (node.id(), &names);
+            return Err(Status::permission_denied(format!(
+                "node `{id}` is not what the client certificate is for, {who}; set `node.id` to one of them"
+            )));
+        }
+        let full = |full: crate::registry::Full| Status::resource_exhausted(full.to_string());
+        let seat = shared.registry.seat(&node, W::FLAVOR).map_err(full)?;
+        let mut session = Session::new(W::FLAVOR, shared.limits.names);
+        if let Some(past) = &seat.past {
+            session.remember(past);
+        }
+        let (burst, rate) = (
+            shared.limits.request_burst,
+            shared.limits.requests_per_second,
+        );
+        let talk = Self {
+            only,
+            node,
+            seat,
+            session,
+            bucket: Bucket::new(burst, rate, Instant::now()),
+            inbound,
+            outbound,
+            shared,
+        };
+        Ok(Some((talk, first)))
+    }
+
+    async fn run(mut self, first: W::Asked) -> Result<(), Status> {
+        let mut feed = self.shared.feed.clone();
+        let mut stop = self.shared.stop.clone();
+        self.aim(&feed.borrow_and_update().clone());
+        self.take(first)?;
+        loop {
+            for response in self.session.responses() {
+                debug!(node = self.node.id(), kind = response.kind.short(), version = %response.version, "xds push");
+                self.shared.observer.sent(response.kind);
+                if self.outbound.send(Ok(W::told(response))).await.is_err() {
+                    return Ok(());
+                }
+            }
+            self.seat.note(&self.session);
+            tokio::select! {
+                message = self.inbound.message() => match message? {
+                    Some(asked) => self.take(asked)?,
+                    None => return Ok(()),
+                },
+                changed = feed.changed() => {
+                    changed.map_err(|_| ending())?;
+                    self.aim(&feed.borrow_and_update().clone());
+                }
+                _ = stop.wait_for(|stop| *stop) => return Err(ending()),
+                () = self.outbound.closed() => return Ok(()),
+            }
+        }
+    }
+
+    fn aim(&mut self, catalog: &Option<Arc<dyn Catalog>>) {
+        if let Some(catalog) = catalog {
+            self.session.aim(catalog.snapshot(&self.node));
+        }
+    }
+
+    fn take(&mut self, asked: W::Asked) -> Result<(), Status> {
+        if !self.bucket.take(Instant::now()) {
+            let rate = self.shared.limits.requests_per_second;
+            return Err(Status::resource_exhausted(format!(
+                "more than {rate} requests a second on one stream"
+            )));
+        }
+        let Some(kind) = self.kind(W::type_url(&asked))? else {
+            return Ok(());
+        };
+        let event = self.session.request(W::request(kind, asked));
+        let event = event.map_err(|refused| Status::resource_exhausted(refused.to_string()))?;
+        let (node, observer) = (&self.node, &self.shared.observer);
+        match event {
+            Event::Asked | Event::Stale => {}
+            Event::Accepted { kind, changed } => observer.accepted(node, kind, &changed),
+            Event::Rejected {
+                kind,
+                version,
+                text,
+            } => {
+                warn!(node = node.id(), kind = kind.short(), %version, reason = %text, "xds push refused by envoy");
+                observer.rejected(node, kind, &text);
+            }
+        }
+        Ok(())
+    }
+
+    /// The type that a request is about. `None`: one that is not served here, which is no fault: Envoy
+    /// asks ADS for whatever its configuration refers to.
+    fn kind(&self, url: &str) -> Result<Option<Type>, Status> {
+        let asked = Type::from_url(url);
+        match self.only {
+            None if url.is_empty() => Err(Status::invalid_argument(
+                "a request on an aggregated stream has to name a `type_url`",
+            )),
+            None => {
+                if asked.is_none() {
+                    debug!(node = self.node.id(), url, "xds type not served here");
+                }
+                Ok(asked)
+            }
+            Some(only) if url.is_empty() || asked == Some(only) => Ok(Some(only)),
+            Some(only) => Err(Status::invalid_argument(format!(
+                "`{url}` is not what this service is for, `{}`",
+                only.url()
+            ))),
+        }
+    }
+}
+
+fn ending() -> Status {
+    Status::unavailable("the controller is ending; what was sent stays in force")
+}
