@@ -27,13 +27,10 @@ pub fn negotiate<'a>(
 ) -> Negotiated {
     let mut version: Option<Preferred> = None;
     let mut unknown: Option<Preferred> = None;
-    for range in values
-        .filter(|value| may_name(value))
-        .flat_map(|value| Unquoted {
-            rest: Some(value),
-            separator: b',',
-        })
-    {
+    for range in values.flat_map(|value| Unquoted {
+        rest: Some(value),
+        separator: b',',
+    }) {
         let Some(asked) = read_range(range) else {
             continue;
         };
@@ -54,7 +51,7 @@ pub fn negotiate<'a>(
 }
 
 /// A look that spares most requests the reading: without `/v` no range names a version.
-fn may_name(value: &[u8]) -> bool {
+pub(crate) fn may_name(value: &[u8]) -> bool {
     let mut before = 0;
     value.iter().any(|&byte| {
         let found = before == b'/' && matches!(byte, b'v' | b'V');

@@ -5,7 +5,7 @@ use subtle::ConstantTimeEq;
 
 use super::Scratch;
 use super::cohort::{Bucketing, bucket};
-use crate::accept::{Negotiated, negotiate};
+use crate::accept::{Negotiated, may_name, negotiate};
 use crate::baggage;
 use crate::color::Color;
 use crate::decisions::{DecisionTable, ServiceDecision};
@@ -13,7 +13,7 @@ use crate::headers::{HeaderMap, Single};
 use crate::plan::paths::Segments;
 use crate::plan::{Plan, RoutePlan, ServicePlan, VerificationPlan};
 use crate::query;
-use crate::request::Request;
+use crate::request::{Field, Request};
 use crate::switches::{FeatureSwitch, Switches};
 use crate::terms::{ColorSource, Detector, OnUnknown, is_unsafe_method};
 use crate::verdict::{
@@ -43,7 +43,11 @@ pub(super) fn classify<'a>(
     if switches.disables(&segments) {
         return refuse(Refused::DisabledPath, 404, None);
     }
-    let Some(number) = plan.find(request.authority, &segments, request.method) else {
+    let Some(number) = plan.find(
+        request.first(Field::Authority),
+        &segments,
+        request.first(Field::Method),
+    ) else {
         return Verdict::Pass;
     };
     let found = plan
@@ -140,7 +144,7 @@ impl<'a> Deciding<'a, '_> {
             version = fallback;
         }
         if let Some(seconds) = self.decision.frozen(version)
-            && is_unsafe_method(self.request.method)
+            && is_unsafe_method(self.request.first(Field::Method))
         {
             let frozen = refusal(Refused::FrozenWrites, 503, Some(self.service));
             return Err(Refusal {
@@ -195,19 +199,23 @@ impl<'a> Deciding<'a, '_> {
 
     fn color_in(&self, source: ColorSource) -> Option<Single<'a>> {
         let found = match source {
-            ColorSource::Header => match self.request.color {
+            ColorSource::Header => match self.request.single(Field::Color) {
                 Single::Absent => None,
                 sent => return Some(sent),
             },
-            ColorSource::Baggage if !self.switches.has(FeatureSwitch::Baggage) => None,
-            ColorSource::Baggage => self
-                .request
-                .baggage()
-                .find_map(|value| baggage::get(value, BAGGAGE_KEY)),
+            ColorSource::Baggage => self.color_in_baggage(),
             ColorSource::Cookie => self.request.cookie(COLOR_COOKIE),
             ColorSource::Query => query::get(self.request.query, COLOR_PARAMETER),
         };
         found.map(Single::One)
+    }
+
+    fn color_in_baggage(&self) -> Option<&'a [u8]> {
+        if !self.request.has(Field::Baggage) || !self.switches.has(FeatureSwitch::Baggage) {
+            return None;
+        }
+        let mut all = self.request.all(Field::Baggage);
+        all.find_map(|value| baggage::get(value, BAGGAGE_KEY))
     }
 
     fn by_color(&self, seen: ColorSeen<'_>) -> Option<(u8, Reason)> {
@@ -218,7 +226,7 @@ impl<'a> Deciding<'a, '_> {
 
     /// The version that `X-Stage` names, if the channel is open to this request.
     fn verified(&self) -> Option<u8> {
-        let stage = self.request.stage.value()?;
+        let stage = self.request.single(Field::Stage).value()?;
         let open = match &self.service.verification {
             VerificationPlan::Off => false,
             VerificationPlan::Open => true,
@@ -244,24 +252,12 @@ impl<'a> Deciding<'a, '_> {
     fn asked_in(&self, detector: Detector) -> Option<Asked> {
         let service = self.service;
         let text = match detector {
-            Detector::Accept => {
-                let configured = |wanted| service.wanted(wanted).is_some();
-                let wanted = match negotiate(self.request.accept(), configured) {
-                    Negotiated::NotAsked => return None,
-                    Negotiated::Version(wanted) | Negotiated::Unknown(wanted) => wanted,
-                };
-                let found = service.wanted(wanted);
-                return Some(Asked {
-                    detector,
-                    wanted: Some(wanted),
-                    found,
-                });
-            }
+            Detector::Accept => return self.accepted(),
             Detector::Path => {
                 let at = usize::from(self.route.version_segment?);
                 Single::One(self.segments.get(at)?)
             }
-            Detector::Header => self.request.version,
+            Detector::Header => self.request.single(Field::Version),
             Detector::Query => match query::get(self.request.query, VERSION_PARAMETER) {
                 None => Single::Absent,
                 Some(value) => Single::One(value),
@@ -275,6 +271,26 @@ impl<'a> Deciding<'a, '_> {
             detector,
             wanted,
             found: wanted.and_then(|wanted| service.wanted(wanted)),
+        })
+    }
+
+    /// Most requests have an `Accept`, and most of those name no version.
+    fn accepted(&self) -> Option<Asked> {
+        let mut values = self.request.all(Field::Accept);
+        values.any(may_name).then(|| self.negotiated())?
+    }
+
+    #[inline(never)]
+    fn negotiated(&self) -> Option<Asked> {
+        let configured = |wanted| self.service.wanted(wanted).is_some();
+        let wanted = match negotiate(self.request.all(Field::Accept), configured) {
+            Negotiated::NotAsked => return None,
+            Negotiated::Version(wanted) | Negotiated::Unknown(wanted) => wanted,
+        };
+        Some(Asked {
+            detector: Detector::Accept,
+            wanted: Some(wanted),
+            found: self.service.wanted(wanted),
         })
     }
 

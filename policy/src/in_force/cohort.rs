@@ -49,21 +49,8 @@ pub(super) fn bucket<'a>(
         rollout: None,
         candidate: None,
     };
-    if bucketing.switches.has(FeatureSwitch::Experiments) {
-        for (number, layer) in service.layers.iter().enumerate() {
-            let sources = if layer.units.is_empty() {
-                &service.units
-            } else {
-                &layer.units
-            };
-            let unit = units.find(sources);
-            bucketed.see(unit);
-            if let Some(cohort) = cohort(number, layer, unit) {
-                let version = || service.group(&cohort)?.version;
-                bucketed.group_version = bucketed.group_version.or_else(version);
-                cohorts.push(cohort);
-            }
-        }
+    if !service.layers.is_empty() && bucketing.switches.has(FeatureSwitch::Experiments) {
+        bucket_layers(service, &mut units, cohorts, &mut bucketed);
     }
     let rollout = service.rollout.as_ref();
     let rollout = rollout.filter(|_| !is_pinned && bucketing.switches.has(FeatureSwitch::Rollout));
@@ -78,6 +65,29 @@ pub(super) fn bucket<'a>(
         }
     }
     bucketed
+}
+
+#[inline(never)]
+fn bucket_layers<'a, E: FnOnce() -> [u8; 16]>(
+    service: &'a ServicePlan,
+    units: &mut Units<'a, '_, E>,
+    cohorts: &mut Vec<Cohort>,
+    bucketed: &mut Bucketed<'a>,
+) {
+    for (number, layer) in service.layers.iter().enumerate() {
+        let sources = if layer.units.is_empty() {
+            &service.units
+        } else {
+            &layer.units
+        };
+        let unit = units.find(sources);
+        bucketed.see(unit);
+        if let Some(cohort) = cohort(number, layer, unit) {
+            let version = || service.group(&cohort)?.version;
+            bucketed.group_version = bucketed.group_version.or_else(version);
+            cohorts.push(cohort);
+        }
+    }
 }
 
 impl<'a> Bucketed<'a> {
@@ -141,6 +151,7 @@ impl<'a, E: FnOnce() -> [u8; 16]> Units<'a, '_, E> {
         UnitSeen::Missing
     }
 
+    #[inline(never)]
     fn mint(&mut self) -> UnitSeen<'a> {
         if let Some(unit) = valid(self.request.cookie(MINT_COOKIE.as_bytes())) {
             return UnitSeen::Cookie(MINT_COOKIE, unit);
