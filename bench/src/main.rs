@@ -2,6 +2,7 @@
 
 mod changes;
 mod cpu;
+mod fanout;
 mod machine;
 mod plans;
 mod plot;
@@ -42,6 +43,8 @@ enum What {
     },
     /// From a saved policy to the first request decided by it.
     Changes,
+    /// How long a decision takes to many waiting filters, and what those cost the controller.
+    Fanout,
     /// How long a worker takes for a document, and what it costs the requests under way.
     Takeover,
     /// Policies by their number of routes: to load, to take, and to look up.
@@ -55,11 +58,13 @@ async fn main() -> Result<()> {
     match what {
         Some(What::Requests { build, only }) => requests::run(effort, &build, &only)?,
         Some(What::Changes) => changes(effort).await?,
+        Some(What::Fanout) => fanout::measure(effort.of(20, 5)).await?,
         Some(What::Takeover) => takeover::measure().await?,
         Some(What::Plans) => plans(effort)?,
         None => {
             requests::run(effort, &[], &[])?;
             changes(effort).await?;
+            fanout::measure(effort.of(20, 5)).await?;
             takeover::measure().await?;
             plans(effort)?;
         }
