@@ -18,7 +18,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::{cpu, report};
+use crate::{cpu, memory, report};
 
 const CROWDS: [usize; 2] = [1_000, 10_000];
 /// Until all have connected, and until the last has the news.
@@ -79,7 +79,7 @@ async fn crowd(clients: usize, changes: usize) -> Result<Measured> {
     })
     .await?;
 
-    let before = memory(process.id())?;
+    let before = memory::of(process.id())?;
     let (told, mut news) = unbounded_channel();
     let mut tasks = JoinSet::new();
     for number in 0..clients {
@@ -88,7 +88,7 @@ async fn crowd(clients: usize, changes: usize) -> Result<Measured> {
     // The first answer to each is what is there already.
     arrivals(&mut news, &mut tasks, clients, 0).await?;
     all_wait(address, clients).await?;
-    let memory_per_client = (memory(process.id())? - before) / clients as f64;
+    let memory_per_client = (memory::of(process.id())? - before) / clients as f64;
     let (mut medians, mut lasts, mut used) = (Vec::new(), Vec::new(), Duration::ZERO);
     let mut newest = 0;
     for change in 0..=changes {
@@ -222,14 +222,6 @@ async fn waiting(address: SocketAddr) -> Result<usize> {
         .lines()
         .find_map(|line| line.strip_prefix("ombre_polls_waiting "));
     Ok(line.context("no `ombre_polls_waiting`")?.parse()?)
-}
-
-/// Resident memory of a process in bytes.
-fn memory(pid: u32) -> Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
-    Ok(kilobytes.context("no VmRSS")?.parse::<f64>()? * 1024.0)
 }
 
 fn markdown(all: &[Measured]) -> String {

@@ -4,6 +4,7 @@ mod changes;
 mod cpu;
 mod fanout;
 mod machine;
+mod memory;
 mod plans;
 mod plot;
 mod report;
@@ -41,6 +42,10 @@ enum What {
         #[arg(long)]
         only: Vec<String>,
     },
+    /// The filter's own time for a request, in Node's V8.
+    Node,
+    /// Memory of Envoy by workers, with and without the filter.
+    Memory,
     /// From a saved policy to the first request decided by it.
     Changes,
     /// How long a decision takes to many waiting filters, and what those cost the controller.
@@ -57,12 +62,16 @@ async fn main() -> Result<()> {
     let effort = if quick { Effort::Quick } else { Effort::Full };
     match what {
         Some(What::Requests { build, only }) => requests::run(effort, &build, &only)?,
+        Some(What::Node) => requests::node::measure(effort)?,
+        Some(What::Memory) => requests::memory::measure()?,
         Some(What::Changes) => changes(effort).await?,
         Some(What::Fanout) => fanout::measure(effort.of(20, 5)).await?,
         Some(What::Takeover) => takeover::measure().await?,
         Some(What::Plans) => plans(effort)?,
         None => {
             requests::run(effort, &[], &[])?;
+            requests::node::measure(effort)?;
+            requests::memory::measure()?;
             changes(effort).await?;
             fanout::measure(effort.of(20, 5)).await?;
             takeover::measure().await?;
