@@ -2,6 +2,7 @@
 
 mod changes;
 mod cpu;
+mod failback;
 mod machine;
 mod plans;
 mod plot;
@@ -44,6 +45,8 @@ enum What {
     Changes,
     /// How long a worker takes for a document, and what it costs the requests under way.
     Takeover,
+    /// From a fault of the candidate to the last request that meets it, and where the time goes.
+    Failback,
     /// Policies by their number of routes: to load, to take, and to look up.
     Plans,
 }
@@ -56,11 +59,13 @@ async fn main() -> Result<()> {
         Some(What::Requests { build, only }) => requests::run(effort, &build, &only)?,
         Some(What::Changes) => changes(effort).await?,
         Some(What::Takeover) => takeover::measure().await?,
+        Some(What::Failback) => failback(effort).await?,
         Some(What::Plans) => plans(effort)?,
         None => {
             requests::run(effort, &[], &[])?;
             changes(effort).await?;
             takeover::measure().await?;
+            failback(effort).await?;
             plans(effort)?;
         }
     }
@@ -74,6 +79,13 @@ async fn changes(effort: Effort) -> Result<()> {
     }
     print!("{table}");
     report::write("changes", &table.markdown(), &table.json())
+}
+
+async fn failback(effort: Effort) -> Result<()> {
+    let mut table = Table::default();
+    failback::measure(effort.of(30, 10) as u64, &mut table).await?;
+    print!("{table}");
+    report::write("failback", &table.markdown(), &table.json())
 }
 
 fn plans(effort: Effort) -> Result<()> {

@@ -308,8 +308,9 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_stays_in_its_place(id in "[^\\pC]{1,40}", text in "[ -~]{1,40}") {
-            let metadata = format!("key={text}");
-            let value = parsed(&["--metadata", &metadata, "--ca", &text]);
+            let value = parsed(&[&format!("--metadata=key={text}"), &format!("--ca={text}")]);
+            let ca = "/common_tls_context/validation_context/trusted_ca/filename";
+            prop_assert_eq!(at(&value, &format!("{CLUSTER}{TLS}{ca}")), &Value::from(text.as_str()));
             prop_assert_eq!(at(&value, "/node/metadata/key"), &Value::from(text.as_str()));
             let quoted = serde_saphyr::from_str::<String>(&Quoted(&id).to_string()).unwrap();
             prop_assert_eq!(quoted, id);

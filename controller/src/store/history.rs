@@ -8,6 +8,11 @@ use utoipa::ToSchema;
 
 use super::{Store, StoreError, signed, unsigned};
 
+/// So many entries of each kind are kept of each service: a year of three transitions a day. Counted by
+/// kind, so that whoever repeats a refused order does not drive out what led to a fail-back. With its
+/// evidence a transition takes about 3 KiB.
+const KEPT: u32 = 1000;
+
 /// Something that happened, to be kept.
 #[derive(Clone, Debug)]
 pub struct NewEntry {
@@ -119,6 +124,25 @@ pub(super) fn insert(db: &Connection, service: &str, new: &NewEntry) -> rusqlite
         reason,
         detail: new.detail.clone(),
     })
+}
+
+/// Keeps the newest [`KEPT`] entries of each kind that `news` adds to.
+pub(super) fn forget_oldest(
+    db: &Connection,
+    service: &str,
+    news: &[NewEntry],
+) -> rusqlite::Result<()> {
+    let sql = "DELETE FROM history WHERE service = ?1 AND kind = ?2 AND id <= (
+        SELECT id FROM history WHERE service = ?1 AND kind = ?2 ORDER BY id DESC LIMIT 1 OFFSET ?3)";
+    for (number, new) in news.iter().enumerate() {
+        let known = news.iter().take(number).any(|other| other.kind == new.kind);
+        if !known {
+            let kind = new.kind.name();
+            db.prepare_cached(sql)?
+                .execute(params![service, kind, KEPT])?;
+        }
+    }
+    Ok(())
 }
 
 fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {

@@ -3,7 +3,7 @@
 use ombre_policy::release::machine::Release;
 use rusqlite::params;
 
-use super::history::{Entry, NewEntry, insert};
+use super::history::{Entry, NewEntry, forget_oldest, insert};
 use super::{Store, StoreError};
 
 /// A release as it is kept.
@@ -72,9 +72,12 @@ impl Store {
                     state
                 ],
             )?;
-            let entries = news.iter();
-            let entries = entries.map(|entry| insert(change, &record.service, entry));
-            entries.collect()
+            let mut entries = Vec::with_capacity(news.len());
+            for entry in news {
+                entries.push(insert(change, &record.service, entry)?);
+            }
+            forget_oldest(change, &record.service, news)?;
+            Ok(entries)
         })
     }
 }

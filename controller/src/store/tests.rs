@@ -73,6 +73,45 @@ fn what_is_kept_is_found_again() {
 }
 
 #[test]
+fn of_each_kind_the_newest_thousand_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let other = Record {
+        service: "other".to_owned(),
+        ..record(1.0)
+    };
+    store.save(&other, &[entry(Kind::Refused)]).unwrap();
+    store
+        .save(&record(1.0), &[entry(Kind::Transition)])
+        .unwrap();
+    let many = vec![entry(Kind::Refused); 998];
+    store.save(&record(1.0), &many).unwrap();
+    let ids = |service: &str| {
+        let query = Query {
+            service: Some(service.to_owned()),
+            before: None,
+            limit: 9999,
+        };
+        let entries = store.history(&query).unwrap().into_iter();
+        let mut ids: Vec<u64> = entries.map(|entry| entry.id).collect();
+        ids.reverse();
+        ids
+    };
+    assert_eq!(ids("shop"), (2..=1000).collect::<Vec<_>>());
+    let mixed = [
+        Kind::Refused,
+        Kind::Alert,
+        Kind::Refused,
+        Kind::Refused,
+        Kind::Refused,
+    ];
+    store.save(&record(1.0), &mixed.map(entry)).unwrap();
+    let kept: Vec<u64> = [2].into_iter().chain(5..=1005).collect();
+    assert_eq!(ids("shop"), kept, "two refused ones are too many");
+    assert_eq!(ids("other"), [1]);
+}
+
+#[test]
 fn the_newest_change_of_a_key_wins_in_whatever_order_it_comes() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();

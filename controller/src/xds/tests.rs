@@ -39,8 +39,7 @@ fn publisher(dir: &Path) -> Arc<Publisher> {
 }
 
 fn node(id: &str, cluster: &str) -> Node {
-    let text = |text: &str| text.to_owned();
-    Node::new(text(id), text(cluster), []).unwrap()
+    Node::new(id, cluster, []).unwrap()
 }
 
 fn weight(weight: f64) -> Decisions {

@@ -478,7 +478,7 @@ fn killed_at_every_write_it_goes_on_without_loss() {
         let stage = Stage::new(address, &world);
         stage.live(Some(*kill));
         // Every third is killed again soon after its restart.
-        let again = (round % 3 == 0).then(|| Kill::Write(round / 3 % 4, Side::After));
+        let again = (round % 3 == 0).then_some(Kill::Write(round / 3 % 4, Side::After));
         if let Some(again) = again.filter(|_| world.lock().unwrap().step != Step::Done) {
             stage.live(Some(again));
         }
