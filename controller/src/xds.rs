@@ -6,9 +6,11 @@ mod catalog;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use ombre_xds::archive::Archive;
 use ombre_xds::registry::Registry;
 use ombre_xds::server::{Limits, Server};
 use ombre_xds::tls::{Files, Tls};
@@ -26,6 +28,8 @@ use crate::publish::Publisher;
 const MOST_NODES: usize = 10_000;
 /// An Envoy that asks each service by itself has five, and twice as many while it reconnects.
 const MOST_STREAMS_EACH: usize = 20;
+/// In the state directory.
+const ARCHIVE: &str = "xds-clusters";
 /// Accepted clusters that nobody has looked at yet.
 const NEWS: usize = 1024;
 
@@ -33,6 +37,7 @@ const NEWS: usize = 1024;
 pub struct Xds {
     listener: TcpListener,
     tls: Option<Tls>,
+    archive: Archive,
     wasm: String,
     registry: Arc<Registry>,
     clusters: broadcast::Sender<ClusterAccepted>,
@@ -46,6 +51,7 @@ impl Xds {
     /// be served without them and nobody has said that this is meant.
     pub async fn bind(
         args: &XdsArgs,
+        state_dir: &Path,
         stop: &watch::Receiver<bool>,
     ) -> anyhow::Result<Option<Self>> {
         let XdsArgs {
@@ -85,6 +91,7 @@ impl Xds {
         Ok(Some(Self {
             listener,
             tls,
+            archive: Archive::open(state_dir.join(ARCHIVE)),
             wasm,
             registry: Arc::new(Registry::new(MOST_NODES, MOST_STREAMS_EACH)),
             clusters: broadcast::Sender::new(NEWS),
@@ -115,6 +122,7 @@ impl Xds {
             feed,
             observer: Arc::new(account),
             registry: self.registry,
+            archive: Arc::new(self.archive),
             limits: Limits::default(),
             tls: self.tls,
         };
