@@ -74,11 +74,11 @@ pub fn bootstrap(
     node: &str,
     controller: SocketAddr,
     admin: SocketAddr,
-    more: &[&str],
+    more: &[String],
 ) -> Result<String> {
     let mut command = Command::new(binaries::ombre()?);
     command.args(["bootstrap", "--node", node]);
-    if !more.contains(&"--cluster") {
+    if !more.iter().any(|argument| argument == "--cluster") {
         command.args(["--cluster", "edge"]);
     }
     command.args(["--controller", &controller.to_string()]);
