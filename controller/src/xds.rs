@@ -6,6 +6,7 @@ mod catalog;
 #[cfg(test)]
 mod tests;
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use ombre_xds::archive::Archive;
 use ombre_xds::registry::Registry;
 use ombre_xds::server::{Limits, Server};
 use ombre_xds::tls::{Files, Tls};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{broadcast, watch};
 use tracing::{error, info, warn};
 
@@ -28,6 +29,9 @@ use crate::publish::Publisher;
 const MOST_NODES: usize = 10_000;
 /// An Envoy that asks each service by itself has five, and twice as many while it reconnects.
 const MOST_STREAMS_EACH: usize = 20;
+/// Connections that wait to be accepted: after a restart all Envoys come at once. The system may allow
+/// fewer.
+const BACKLOG: u32 = 4096;
 /// In the state directory.
 const ARCHIVE: &str = "xds-clusters";
 /// Accepted clusters that nobody has looked at yet.
@@ -65,9 +69,7 @@ impl Xds {
         let (Some(address), Some(wasm)) = (xds_listen, xds_wasm) else {
             return Ok(None);
         };
-        let listener = TcpListener::bind(address)
-            .await
-            .with_context(|| format!("cannot listen on {address}"))?;
+        let listener = listen(address).with_context(|| format!("cannot listen on {address}"))?;
         let address = listener.local_addr()?;
         let tls = match (xds_tls_cert, xds_tls_key, xds_tls_client_ca) {
             (Some(cert), Some(key), Some(client_ca)) => {
@@ -133,4 +135,14 @@ impl Xds {
         };
         tokio::join!(following, serving);
     }
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
