@@ -3,7 +3,9 @@
 mod changes;
 mod cpu;
 mod failback;
+mod fanout;
 mod machine;
+mod memory;
 mod plans;
 mod plot;
 mod report;
@@ -41,8 +43,14 @@ enum What {
         #[arg(long)]
         only: Vec<String>,
     },
+    /// The filter's own time for a request, in Node's V8.
+    Node,
+    /// Memory of Envoy by workers, with and without the filter.
+    Memory,
     /// From a saved policy to the first request decided by it.
     Changes,
+    /// How long a decision takes to many waiting filters, and what those cost the controller.
+    Fanout,
     /// How long a worker takes for a document, and what it costs the requests under way.
     Takeover,
     /// From a fault of the candidate to the last request that meets it, and where the time goes.
@@ -57,13 +65,19 @@ async fn main() -> Result<()> {
     let effort = if quick { Effort::Quick } else { Effort::Full };
     match what {
         Some(What::Requests { build, only }) => requests::run(effort, &build, &only)?,
+        Some(What::Node) => requests::node::measure(effort)?,
+        Some(What::Memory) => requests::memory::measure()?,
         Some(What::Changes) => changes(effort).await?,
+        Some(What::Fanout) => fanout::measure(effort.of(20, 5)).await?,
         Some(What::Takeover) => takeover::measure().await?,
         Some(What::Failback) => failback(effort).await?,
         Some(What::Plans) => plans(effort)?,
         None => {
             requests::run(effort, &[], &[])?;
+            requests::node::measure(effort)?;
+            requests::memory::measure()?;
             changes(effort).await?;
+            fanout::measure(effort.of(20, 5)).await?;
             takeover::measure().await?;
             failback(effort).await?;
             plans(effort)?;

@@ -10,7 +10,7 @@ use envoy_types::pb::envoy::config::bootstrap::v3::bootstrap::StaticResources;
 use envoy_types::pb::envoy::config::bootstrap::v3::{Admin, Bootstrap};
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
-use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
+use envoy_types::pb::envoy::config::core::v3::{self as core, TypedExtensionConfig};
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType as FilterConfig;
@@ -156,8 +156,11 @@ fn snapshot(text: &str) -> Result<Snapshot> {
         configuration: Vec::new(),
         revisions: Revisions::default(),
     };
-    let node = Node::new("e1", "edge", [])?;
-    let group = NodeGroup::of(&policy, &node);
+    let node = core::Node {
+        id: "envoy-1".to_owned(),
+        ..core::Node::default()
+    };
+    let group = NodeGroup::of(&policy, &Node::read(Some(&node))?);
     Ok(resources::of(&policy, &extension, &group))
 }
 
