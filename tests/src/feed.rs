@@ -74,11 +74,12 @@ pub fn bootstrap(
     node: &str,
     controller: SocketAddr,
     admin: SocketAddr,
-    more: &[String],
+    more: &[impl AsRef<str>],
 ) -> Result<String> {
     let mut command = Command::new(binaries::ombre()?);
     command.args(["bootstrap", "--node", node]);
-    if !more.iter().any(|argument| argument == "--cluster") {
+    let more: Vec<&str> = more.iter().map(AsRef::as_ref).collect();
+    if !more.contains(&"--cluster") {
         command.args(["--cluster", "edge"]);
     }
     command.args(["--controller", &controller.to_string()]);

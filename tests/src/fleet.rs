@@ -59,8 +59,7 @@ pub fn join(
 ) -> Result<Envoy> {
     let dir = stack.dir().join(name);
     std::fs::create_dir_all(&dir)?;
-    let more: Vec<String> = more.iter().map(|argument| (*argument).to_owned()).collect();
-    let text = feed::bootstrap(feed, name, stack.xds()?, listeners.admin.address(), &more)?;
+    let text = feed::bootstrap(feed, name, stack.xds()?, listeners.admin.address(), more)?;
     let settings = envoy::Settings {
         config: Config::Bootstrap(text),
         concurrency: 1,

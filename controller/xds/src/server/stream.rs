@@ -16,11 +16,7 @@ use super::bucket::Bucket;
 use super::connection::Peer;
 use super::wire::Wire;
 use super::{Catalog, Shared};
-<<<<<<< HEAD
 use crate::message::{self, Flavor};
-=======
-use crate::message;
->>>>>>> main
 use crate::node::Node;
 use crate::registry::Seat;
 use crate::session::{Event, Session};
@@ -175,13 +171,10 @@ impl<W: Wire> Talk<W> {
             for response in self.session.responses() {
                 debug!(node = self.node.id(), kind = response.kind.short(), version = %response.version, "xds push");
                 self.shared.observer.sent(response.kind);
-<<<<<<< HEAD
                 if W::FLAVOR == Flavor::Sotw && response.kind == Type::Cluster {
                     self.keep(&response).await;
                 }
-=======
                 self.note_filter(&response);
->>>>>>> main
                 if self.outbound.send(Ok(W::told(response))).await.is_err() {
                     return Ok(());
                 }
