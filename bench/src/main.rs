@@ -11,14 +11,20 @@ mod requests;
 mod statistics;
 mod table;
 mod takeover;
+mod xds;
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use ombre_tests::feed::Feed;
+use serde_json::Value;
 
 use requests::Effort;
 use table::Table;
+
+/// A policy as people have it, and a large one.
+const CROWD_ROUTES: [usize; 2] = [3, 10_000];
 
 /// Measures ombre with a real Envoy.
 #[derive(Parser)]
@@ -43,6 +49,17 @@ enum What {
     },
     /// From a saved policy to the first request decided by it.
     Changes,
+    /// From a push over xDS, or a file saved, to Envoy's answer and the first request decided by it.
+    Xds,
+    /// Very many xDS clients of one controller.
+    Crowd {
+        /// How many.
+        #[arg(long, default_value_t = 1000)]
+        clients: usize,
+        /// Routes of the policy that they are given.
+        #[arg(long)]
+        routes: Option<usize>,
+    },
     /// How long a worker takes for a document, and what it costs the requests under way.
     Takeover,
     /// From a fault of the candidate to the last request that meets it, and where the time goes.
@@ -58,12 +75,19 @@ async fn main() -> Result<()> {
     match what {
         Some(What::Requests { build, only }) => requests::run(effort, &build, &only)?,
         Some(What::Changes) => changes(effort).await?,
+        Some(What::Xds) => xds(effort).await?,
+        Some(What::Crowd { clients, routes }) => {
+            let routes = routes.map_or(CROWD_ROUTES.to_vec(), |routes| vec![routes]);
+            crowd(effort, clients, &routes).await?;
+        }
         Some(What::Takeover) => takeover::measure().await?,
         Some(What::Failback) => failback(effort).await?,
         Some(What::Plans) => plans(effort)?,
         None => {
             requests::run(effort, &[], &[])?;
             changes(effort).await?;
+            xds(effort).await?;
+            crowd(effort, 1000, &CROWD_ROUTES).await?;
             takeover::measure().await?;
             failback(effort).await?;
             plans(effort)?;
@@ -75,10 +99,36 @@ async fn main() -> Result<()> {
 async fn changes(effort: Effort) -> Result<()> {
     let mut table = Table::default();
     for routes in [3, 2000] {
-        changes::measure(routes, effort.of(300, 60), &mut table).await?;
+        changes::measure(Feed::File, routes, effort.of(300, 60), &mut table).await?;
     }
     print!("{table}");
     report::write("changes", &table.markdown(), &table.json())
+}
+
+async fn xds(effort: Effort) -> Result<()> {
+    let mut table = Table::default();
+    let pushes = effort.of(300, 60);
+    for feed in [Feed::Sotw, Feed::Delta] {
+        xds::pushes::measure(feed, 3, pushes, &mut table).await?;
+        xds::pushes::measure(feed, 10_000, pushes, &mut table).await?;
+        changes::measure(feed, 3, pushes, &mut table).await?;
+        changes::measure(feed, 2000, pushes, &mut table).await?;
+    }
+    print!("{table}");
+    report::write("xds", &table.markdown(), &table.json())
+}
+
+async fn crowd(effort: Effort, clients: usize, routes: &[usize]) -> Result<()> {
+    let (mut markdown, mut json) = (String::new(), Vec::new());
+    for routes in routes {
+        let measured = xds::crowd::measure(clients, *routes, effort.of(50, 10)).await?;
+        let text = measured.markdown();
+        println!("{text}");
+        markdown.push_str(&text);
+        markdown.push('\n');
+        json.push(measured.json());
+    }
+    report::write("crowd", &markdown, &Value::Array(json))
 }
 
 async fn failback(effort: Effort) -> Result<()> {
