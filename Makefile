@@ -7,7 +7,7 @@ SHELL := bash
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: ## build everything and start the demo: two versions, the controller and Envoy (FUNC_E=1: Envoy by func-e)
+run: ## build everything and start the demo: two versions, the controller and Envoy (FUNC_E=1: Envoy by func-e; XDS=1: all of Envoy by xDS)
 	@echo '[1/5] tools'
 	@.ci/tools
 	@echo '[2/5] building the filter (wasm)'

@@ -3,7 +3,9 @@
 mod changes;
 mod cpu;
 mod failback;
+mod fanout;
 mod machine;
+mod memory;
 mod plans;
 mod plot;
 mod report;
@@ -47,8 +49,14 @@ enum What {
         #[arg(long)]
         only: Vec<String>,
     },
+    /// The filter's own time for a request, in Node's V8.
+    Node,
+    /// Memory of Envoy by workers, with and without the filter.
+    Memory,
     /// From a saved policy to the first request decided by it.
     Changes,
+    /// How long a decision takes to many waiting filters, and what those cost the controller.
+    Fanout,
     /// From a push over xDS, or a file saved, to Envoy's answer and the first request decided by it.
     Xds,
     /// Very many xDS clients of one controller.
@@ -74,7 +82,10 @@ async fn main() -> Result<()> {
     let effort = if quick { Effort::Quick } else { Effort::Full };
     match what {
         Some(What::Requests { build, only }) => requests::run(effort, &build, &only)?,
+        Some(What::Node) => requests::node::measure(effort)?,
+        Some(What::Memory) => requests::memory::measure()?,
         Some(What::Changes) => changes(effort).await?,
+        Some(What::Fanout) => fanout::measure(effort.of(20, 5)).await?,
         Some(What::Xds) => xds(effort).await?,
         Some(What::Crowd { clients, routes }) => {
             let routes = routes.map_or(CROWD_ROUTES.to_vec(), |routes| vec![routes]);
@@ -85,7 +96,10 @@ async fn main() -> Result<()> {
         Some(What::Plans) => plans(effort)?,
         None => {
             requests::run(effort, &[], &[])?;
+            requests::node::measure(effort)?;
+            requests::memory::measure()?;
             changes(effort).await?;
+            fanout::measure(effort.of(20, 5)).await?;
             xds(effort).await?;
             crowd(effort, 1000, &CROWD_ROUTES).await?;
             takeover::measure().await?;

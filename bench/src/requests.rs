@@ -1,13 +1,16 @@
 //! What a request costs Envoy, by filter: CPU time of the process per request, one Envoy with a
 //! listener per case, in short bursts one case after the other (A B C A B C ...), so that whatever
 //! else the machine does disturbs all of them alike. The generator is this program: its time is not
-//! counted.
+//! counted. Where code and memory of a case come to lie is decided when Envoy starts and moves its cost
+//! by some percent, so Envoy is started several times.
 
 mod agreement;
 mod cases;
 mod delivery;
 mod load;
+pub(crate) mod memory;
 mod mix;
+pub(crate) mod node;
 mod policies;
 mod stage;
 mod upstream;
@@ -17,7 +20,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::statistics::Estimate;
+use crate::statistics::{Estimate, median};
 use crate::{cpu, machine, plot, report};
 use cases::Case;
 use load::Connections;
@@ -35,10 +38,21 @@ pub(crate) enum Effort {
     Full,
 }
 
-/// What one case cost, round by round, in microseconds per request.
+/// What one case cost, for each start of Envoy round by round, in microseconds per request.
 struct Measured<'a> {
     case: &'a Case,
-    rounds: Vec<f64>,
+    starts: Vec<Vec<f64>>,
+}
+
+impl<'a> Measured<'a> {
+    const fn nothing(case: &'a Case) -> Self {
+        let starts = Vec::new();
+        Self { case, starts }
+    }
+
+    fn rounds(&self) -> Vec<f64> {
+        self.starts.concat()
+    }
 }
 
 impl Effort {
@@ -57,12 +71,15 @@ pub(crate) fn run(effort: Effort, builds: &[(String, PathBuf)], only: &[String])
     let cases: Vec<Case> = cases::all(builds).into_iter().filter(wanted).collect();
     let (mut text, mut all) = (String::new(), serde_json::Map::new());
     for answers in [Answers::Nobody, Answers::Upstream] {
-        let stage = Stage::start(&cases, answers)?;
         let load_before = machine::load();
-        if answers == Answers::Upstream {
-            text.push_str(&agreement::check(&stage, &cases)?);
+        let mut measured: Vec<Measured<'_>> = cases.iter().map(Measured::nothing).collect();
+        for start in 0..effort.of(6, 2) {
+            let stage = Stage::start(&cases, answers, 1)?;
+            if start == 0 && answers == Answers::Upstream {
+                text.push_str(&agreement::check(&stage, &cases)?);
+            }
+            bursts(&stage, &mut measured, effort.of(25, 15))?;
         }
-        let measured = bursts(&stage, &cases, effort.of(150, 30))?;
         let load_after = machine::load();
         let table = table(&measured, answers, &load_before, &load_after);
         println!("{table}");
@@ -73,7 +90,7 @@ pub(crate) fn run(effort: Effort, builds: &[(String, PathBuf)], only: &[String])
         );
         let bars: Vec<_> = measured
             .iter()
-            .map(|row| (row.case.name.as_str(), Estimate::of(&row.rounds)))
+            .map(|row| (row.case.name.as_str(), Estimate::of(&row.rounds())))
             .collect();
         let title = format!("CPU time of Envoy per request, {}", answers.title());
         report::file(
@@ -84,18 +101,14 @@ pub(crate) fn run(effort: Effort, builds: &[(String, PathBuf)], only: &[String])
     report::write("requests", &text, &Value::Object(all))
 }
 
-fn bursts<'a>(stage: &Stage, cases: &'a [Case], rounds: usize) -> Result<Vec<Measured<'a>>> {
-    let mut measured = Vec::new();
+fn bursts(stage: &Stage, measured: &mut [Measured<'_>], rounds: usize) -> Result<()> {
     let mut connections = Vec::new();
-    for (case, address) in cases.iter().zip(stage.listeners()) {
+    for (row, address) in measured.iter_mut().zip(stage.listeners()) {
         let mut opened = Connections::open(address, stage.answers().status())?;
         let warmed = opened.burst(WARM_UP);
-        warmed.with_context(|| format!("case `{}`", case.name))?;
+        warmed.with_context(|| format!("case `{}`", row.case.name))?;
         connections.push(opened);
-        measured.push(Measured {
-            case,
-            rounds: Vec::new(),
-        });
+        row.starts.push(Vec::new());
     }
     for _ in 0..rounds {
         for (row, connections) in measured.iter_mut().zip(&mut connections) {
@@ -104,17 +117,33 @@ fn bursts<'a>(stage: &Stage, cases: &'a [Case], rounds: usize) -> Result<Vec<Mea
             let before = cpu::of(stage.envoy())?;
             connections.burst(BURST)?;
             let used = cpu::of(stage.envoy())?.saturating_sub(before);
-            row.rounds.push(used.as_secs_f64() * 1e6 / BURST as f64);
+            if let Some(rounds) = row.starts.last_mut() {
+                rounds.push(used.as_secs_f64() * 1e6 / BURST as f64);
+            }
         }
     }
-    Ok(measured)
+    Ok(())
 }
 
-/// Round by round, one case against another.
-fn paired(of: &Measured<'_>, to: &Measured<'_>, compare: impl Fn(f64, f64) -> f64) -> Estimate {
-    let pairs = of.rounds.iter().zip(&to.rounds);
-    let compared: Vec<f64> = pairs.map(|(of, to)| compare(*of, *to)).collect();
-    Estimate::of(&compared)
+/// Round by round, one case against another, and the lowest and highest median of one start.
+fn paired(
+    of: &Measured<'_>,
+    to: &Measured<'_>,
+    compare: impl Fn(f64, f64) -> f64,
+) -> (Estimate, [f64; 2]) {
+    let pairs = of.starts.iter().zip(&to.starts);
+    let starts: Vec<Vec<f64>> = pairs
+        .map(|(of, to)| {
+            of.iter()
+                .zip(to)
+                .map(|(of, to)| compare(*of, *to))
+                .collect()
+        })
+        .collect();
+    let mut medians: Vec<f64> = starts.iter().cloned().map(median).collect();
+    medians.sort_unstable_by(f64::total_cmp);
+    let ends = [medians.first(), medians.last()].map(|end| end.copied().unwrap_or_default());
+    (Estimate::of(&starts.concat()), ends)
 }
 
 /// The comparisons that are printed: the fixed ones, and other builds with this one.
@@ -130,30 +159,33 @@ fn find<'m, 'a>(measured: &'m [Measured<'a>], name: &str) -> Option<&'m Measured
 }
 
 fn table(measured: &[Measured<'_>], answers: Answers, before: &str, after: &str) -> String {
-    let rounds = measured.first().map_or(0, |row| row.rounds.len());
+    let starts = measured.first().map_or(0, |row| row.starts.len());
+    let rounds = measured.first().map_or(0, |row| row.rounds().len());
     let mut text = format!(
-        "### {}\n\n{rounds} bursts of {BURST} requests per case, interleaved; load of the machine {before} before, {after} after. \
+        "### {}\n\n{starts} starts of Envoy, together {rounds} bursts of {BURST} requests per case, interleaved; load of the machine {before} before, {after} after. \
          Medians, in brackets their 95 % intervals.\n\n\
          | filter | µs per request | more than no filter, µs |\n| --- | --- | --- |\n",
         answers.title()
     );
     for row in measured {
-        let cost = bracketed(Estimate::of(&row.rounds));
-        let more =
-            find(measured, cases::NONE).map(|none| bracketed(paired(row, none, |of, to| of - to)));
+        let cost = bracketed(Estimate::of(&row.rounds()));
+        let more = find(measured, cases::NONE)
+            .map(|none| bracketed(paired(row, none, |of, to| of - to).0));
         text.push_str(&format!(
             "| {} | {cost} | {} |\n",
             row.case.name,
             more.unwrap_or_default()
         ));
     }
-    text.push_str("\n| compared, round by round | ratio | difference, µs |\n| --- | --- | --- |\n");
+    text.push_str(
+        "\n| compared, round by round | ratio | the same in each start | difference, µs |\n| --- | --- | --- | --- |\n",
+    );
     for (of, to) in compared(measured) {
         if let (Some(of_row), Some(to_row)) = (find(measured, of), find(measured, to)) {
-            let ratio = paired(of_row, to_row, |of, to| of / to);
-            let difference = paired(of_row, to_row, |of, to| of - to);
+            let (ratio, [lowest, highest]) = paired(of_row, to_row, |of, to| of / to);
+            let (difference, _) = paired(of_row, to_row, |of, to| of - to);
             text.push_str(&format!(
-                "| {of} / {to} | {:.3} [{:.3}, {:.3}] | {} |\n",
+                "| {of} / {to} | {:.3} [{:.3}, {:.3}] | {lowest:.3} to {highest:.3} | {} |\n",
                 ratio.median,
                 ratio.low,
                 ratio.high,
@@ -173,7 +205,7 @@ fn bracketed(estimate: Estimate) -> String {
 fn json_of(measured: &[Measured<'_>], before: &str, after: &str) -> Value {
     let cases: Vec<Value> = measured
         .iter()
-        .map(|row| json!({ "name": row.case.name, "cost_us": Estimate::of(&row.rounds), "rounds_us": row.rounds }))
+        .map(|row| json!({ "name": row.case.name, "cost_us": Estimate::of(&row.rounds()), "rounds_us": row.starts }))
         .collect();
     let compared: Vec<Value> = compared(measured)
         .into_iter()
@@ -182,8 +214,8 @@ fn json_of(measured: &[Measured<'_>], before: &str, after: &str) -> Value {
             Some(json!({
                 "of": of,
                 "to": to,
-                "ratio": paired(of_row, to_row, |of, to| of / to),
-                "difference_us": paired(of_row, to_row, |of, to| of - to),
+                "ratio": paired(of_row, to_row, |of, to| of / to).0,
+                "difference_us": paired(of_row, to_row, |of, to| of - to).0,
             }))
         })
         .collect();

@@ -104,7 +104,13 @@ pub fn status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
                 let answer = remote.get(&path(service, "")?)?;
                 shown(&answer, args.output, text::release)?
             }
-            None => shown(&remote.get("/v1/services")?, args.output, text::releases)?,
+            None => {
+                let releases = shown(&remote.get("/v1/services")?, args.output, text::releases)?;
+                match args.output {
+                    OutputFormat::Text => over(releases, &remote.get("/v1/nodes")?),
+                    OutputFormat::Json => releases,
+                }
+            }
         };
         if !args.watch {
             say(text)?;
@@ -171,6 +177,14 @@ pub fn rollback(args: &RollbackArgs) -> anyhow::Result<ExitCode> {
 /// As [`order`].
 pub fn set_weight(args: &SetWeightArgs) -> anyhow::Result<ExitCode> {
     order(&args.order, Command::SetWeight(Percent::new(args.weight)?))
+}
+
+/// What goes over xDS stands below the releases, if anything does.
+fn over(releases: String, nodes: &Value) -> String {
+    match text::discovered(nodes) {
+        nodes if nodes.is_empty() => releases,
+        nodes => format!("{releases}\n\n{nodes}"),
+    }
 }
 
 fn shown(

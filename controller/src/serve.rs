@@ -8,7 +8,7 @@ use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tracing::{error, info, warn};
 
 use crate::app::{App, delivery, router};
@@ -70,11 +70,11 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
         started: SystemTime::now(),
         stop: stopped.clone(),
     };
-    if let Some(xds) = xds {
+    let discovery = xds.map(|xds| {
         tokio::spawn(app.engine.clone().follow_clusters(xds.clusters()));
         let (publisher, metrics) = (Arc::clone(&publisher), Arc::clone(&metrics));
-        tokio::spawn(xds.run(publisher, metrics, stopped.clone()));
-    }
+        tokio::spawn(xds.run(publisher, metrics, stopped.clone()))
+    });
     let loader = Loader::new(args.policies, publisher, metrics, clusters);
     let loading = tokio::spawn(loader.run(stopped.clone()));
     let releasing = engine.map(|engine| tokio::spawn(engine.run(stop.subscribe())));
@@ -83,9 +83,15 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let signal = told_to_end().await?;
     info!(signal, "ending");
     stop.send_replace(true);
-    // Waiting polls are answered at once; whoever is slower than this is left behind.
-    if let Ok(ended) = timeout(FAREWELL, server).await {
+    // Waiting polls are answered and streams ended at once; whoever is slower than this is left behind.
+    let farewell = Instant::now() + FAREWELL;
+    if let Ok(ended) = timeout_at(farewell, server).await {
         ended??;
+    }
+    if let Some(discovery) = discovery
+        && let Ok(ended) = timeout_at(farewell, discovery).await
+    {
+        ended?;
     }
     loading.await?;
     if let Some(releasing) = releasing {
@@ -133,7 +139,8 @@ async fn serve(
     app: App,
     mut stopped: watch::Receiver<bool>,
 ) -> std::io::Result<()> {
-    axum::serve(listener, router(app))
+    // As it is, a router would build all of its tables anew for each connection, 10 KB of them.
+    axum::serve(listener, router(app).into_make_service())
         .with_graceful_shutdown(async move {
             let _ = stopped.wait_for(|stop| *stop).await;
         })

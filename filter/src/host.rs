@@ -53,8 +53,9 @@ pub trait Calls {
 
 /// The request that is being decided.
 pub trait Exchange {
-    /// All request headers in the host's serialization, read at once: one host call costs as much as three.
-    fn request_headers(&self) -> Vec<u8>;
+    /// Reads all request headers in the host's serialization, in place of what the buffer holds; nothing, when
+    /// they cannot be read. At once, because three headers one by one cost as much.
+    fn request_headers(&self, buffer: &mut Vec<u8>);
     /// Replaces a request header.
     fn set_request_header(&self, name: &str, value: &[u8]);
     /// Removes a request header.

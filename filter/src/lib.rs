@@ -20,6 +20,6 @@ mod root;
 mod entry {
     proxy_wasm::main! {{
         proxy_wasm::set_log_level(proxy_wasm::types::LogLevel::Info);
-        proxy_wasm::set_root_context(|_| Box::new(super::root::Root::Unconfigured));
+        proxy_wasm::set_root_context(|id| Box::new(super::root::Root::new(id)));
     }}
 }

@@ -108,11 +108,6 @@ impl<H: Host> Poller<H> {
         self.set_timer(now);
     }
 
-    /// Envoy has no more use for this poller.
-    pub fn on_done(&mut self) {
-        self.host.tick_every(Duration::ZERO);
-    }
-
     fn receive(&mut self, at: usize, sealed: &[u8]) -> Outcome {
         let Some(poll) = self.polls.get_mut(at) else {
             return Outcome::Failed;

@@ -1,7 +1,6 @@
 //! The SDK's contexts: which role a root has by `plugin_root_id`, and each callback handed on to it.
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
 
 use ombre_policy::switches::Switches;
 use proxy_wasm::hostcalls;
@@ -20,20 +19,35 @@ const POLLER: &[u8] = b"poller";
 thread_local! {
     /// Whether this VM holds the poller: then it is the main thread's, and its workers serve nobody.
     static POLLER_HERE: Cell<bool> = const { Cell::new(false) };
-    /// The workers of this VM, the newest last. There is more than one only where listeners configure
-    /// the filter differently, or while a configuration is being replaced: Envoy makes the new root,
-    /// and only then is done with the old one. INVARIANT: one whose configuration was refused is not here.
-    static WORKERS: RefCell<Vec<Rc<RefCell<Worker<Envoy>>>>> = const { RefCell::new(Vec::new()) };
+    /// The worker of this VM. It has several roots where listeners configure the filter differently,
+    /// and after a configuration was replaced: the build leaves out the callbacks by which Envoy tells
+    /// that a root has ended, since it would make them for every request too.
+    static WORKER: RefCell<Option<Worker<Envoy>>> = const { RefCell::new(None) };
 }
 
-/// A root context in the role it was configured for.
-pub(crate) enum Root {
+/// A root context, and the role it was configured for.
+pub(crate) struct Root {
+    id: u32,
+    role: Role,
+}
+
+enum Role {
     Unconfigured,
-    Worker(Rc<RefCell<Worker<Envoy>>>),
+    Worker,
     Poller(Box<Poller<Envoy>>),
 }
 
 impl Root {
+    /// The root context with this number.
+    pub(crate) const fn new(id: u32) -> Self {
+        Self {
+            id,
+            role: Role::Unconfigured,
+        }
+    }
+}
+
+impl Role {
     fn configured() -> Result<Self, ConfigError> {
         let configuration = hostcalls::get_buffer(BufferType::PluginConfiguration, 0, usize::MAX);
         let configuration = configuration.ok().flatten().unwrap_or_default();
@@ -47,44 +61,32 @@ impl Root {
                 identity(&switches),
             ))));
         }
-        let worker = match WorkerConfig::parse(&configuration)? {
-            WorkerConfig::Documents(joined) => Worker::with_documents(Envoy, switches, joined)?,
-            WorkerConfig::Poller => {
-                let mut worker = Worker::new(Envoy, switches);
-                worker.on_configure();
-                worker
+        let config = WorkerConfig::parse(&configuration)?;
+        WORKER.with_borrow_mut(|worker| {
+            let worker = worker.get_or_insert_with(|| Worker::new(Envoy, switches));
+            match config {
+                WorkerConfig::Documents(joined) => worker.on_documents(joined)?,
+                WorkerConfig::Poller => worker.on_configure(),
             }
-        };
-        let worker = Rc::new(RefCell::new(worker));
-        WORKERS.with_borrow_mut(|workers| workers.push(Rc::clone(&worker)));
-        Ok(Self::Worker(worker))
-    }
-
-    /// The worker, if this is one. Callbacks do not overlap, so it is always free; if it were not,
-    /// leaving the callback out is better than the end of the VM.
-    fn with_worker(&self, act: impl FnOnce(&mut Worker<Envoy>)) {
-        if let Self::Worker(worker) = self
-            && let Ok(mut worker) = worker.try_borrow_mut()
-        {
-            act(&mut worker);
-        }
+            Ok(Self::Worker)
+        })
     }
 }
 
-/// Decides the request that the host is at. All workers of a VM have the same documents, or the newest
-/// has newer ones, so it does not matter whose it is; without any the request passes.
+/// Lets the worker act, if there is one. Callbacks do not overlap, so it is always free; if it were
+/// not, leaving the callback out is better than the end of the VM.
+fn with_worker<T>(act: impl FnOnce(&mut Worker<Envoy>) -> T) -> Option<T> {
+    WORKER.with(|worker| worker.try_borrow_mut().ok()?.as_mut().map(act))
+}
+
+/// Decides the request that the host is at; without a worker it passes.
 pub(crate) fn on_request_headers() -> Flow {
-    WORKERS.with_borrow(
-        |workers| match workers.last().map(|worker| worker.try_borrow_mut()) {
-            Some(Ok(mut worker)) => stream::on_request_headers(&mut worker),
-            Some(Err(_)) | None => Flow::Continue,
-        },
-    )
+    with_worker(stream::on_request_headers).unwrap_or(Flow::Continue)
 }
 
 impl Context for Root {
     fn on_http_call_response(&mut self, token: u32, _: usize, size: usize, _: usize) {
-        let Self::Poller(poller) = self else {
+        let Role::Poller(poller) = &mut self.role else {
             return;
         };
         let status = hostcalls::get_map_value_bytes(MapType::HttpCallResponseHeaders, ":status");
@@ -94,28 +96,12 @@ impl Context for Root {
             body.ok().flatten().unwrap_or_default()
         });
     }
-
-    fn on_done(&mut self) -> bool {
-        match self {
-            Self::Poller(poller) => {
-                POLLER_HERE.set(false);
-                poller.on_done();
-            }
-            Self::Worker(done) => {
-                WORKERS
-                    .with_borrow_mut(|workers| workers.retain(|worker| !Rc::ptr_eq(worker, done)));
-                self.with_worker(Worker::on_done);
-            }
-            Self::Unconfigured => {}
-        }
-        true
-    }
 }
 
 impl RootContext for Root {
     fn on_configure(&mut self, _: usize) -> bool {
-        match Self::configured() {
-            Ok(root) => *self = root,
+        match Role::configured() {
+            Ok(role) => self.role = role,
             Err(error) => {
                 log::error!("{error}");
                 return false;
@@ -125,14 +111,17 @@ impl RootContext for Root {
     }
 
     fn on_tick(&mut self) {
-        match self {
-            Self::Poller(poller) => poller.on_tick(),
-            _ => self.with_worker(|worker| worker.on_tick(POLLER_HERE.get())),
+        match &mut self.role {
+            Role::Poller(poller) => poller.on_tick(),
+            Role::Worker => {
+                with_worker(|worker| worker.on_tick(self.id, POLLER_HERE.get()));
+            }
+            Role::Unconfigured => {}
         }
     }
 
     fn on_queue_ready(&mut self, queue: u32) {
-        self.with_worker(|worker| worker.on_wake(queue));
+        with_worker(|worker| worker.on_wake(queue));
     }
 }
 

@@ -23,15 +23,16 @@ pub fn on_request_headers<H: Host>(worker: &mut Worker<H>) -> Flow {
         host,
         in_force,
         metrics,
+        headers,
         ..
     } = worker;
-    let bytes = host.request_headers();
-    if bytes.is_empty() {
+    host.request_headers(headers);
+    if headers.is_empty() {
         // Never seen. It goes to the stable cluster, which the listener has set before.
         metrics.event(host, Event::HeadersUnreadable);
         return Flow::Continue;
     }
-    let verdict = in_force.decide(HeaderMap::new(&bytes), || host.entropy());
+    let verdict = in_force.decide(HeaderMap::new(headers), || host.entropy());
     for count in verdict.counts() {
         metrics.count(host, count);
     }

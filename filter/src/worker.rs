@@ -1,7 +1,8 @@
-//! One worker: holds what requests are decided by, and takes newer documents from shared memory when
-//! it is woken. The slow tick is the safety net for a wake-up that got lost. Over xDS it is made with
-//! its documents instead, and every newer document makes another worker.
+//! The worker of a VM: holds what requests are decided by, and takes newer documents from shared memory
+//! when it is woken. The slow tick is the safety net for a wake-up that got lost. Over xDS it is configured
+//! with its documents instead. Every root context of the VM stands for this one worker.
 
+use std::mem;
 use std::time::Duration;
 
 use ombre_policy::document::{Kind, Revision, split};
@@ -18,6 +19,8 @@ use crate::shelf::{self, Latest};
 /// it is not woken.
 const FIRST_TICK: Duration = Duration::from_millis(20);
 const TICK: Duration = Duration::from_secs(1);
+/// A root that has not ticked for so long has ended: Envoy does not tell (`filter/link`).
+const SILENT_MS: u64 = 3500;
 
 /// A worker and the host it runs in.
 #[derive(Debug)]
@@ -25,9 +28,30 @@ pub struct Worker<H> {
     pub(crate) host: H,
     pub(crate) in_force: InForce,
     pub(crate) metrics: Metrics,
-    entry: Option<Entry>,
+    /// Those of the request that is being decided; kept so that no request allocates.
+    pub(crate) headers: Vec<u8>,
+    source: Source,
+    signed: Option<Signed>,
     report: Report,
     tried: Tried,
+}
+
+/// Where documents come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// The poller, by shared memory.
+    Poller,
+    /// The configuration: this worker reads no shared memory and is on no list.
+    Configuration,
+}
+
+/// The list's entry, and the root context that is its queue's consumer.
+#[derive(Clone, Copy, Debug)]
+struct Signed {
+    entry: Entry,
+    root: u32,
+    /// When that root ticked last.
+    seen_ms: u64,
 }
 
 /// What was tried last, so that a document that cannot be taken is not decoded again at every tick.
@@ -46,40 +70,51 @@ impl<H: Host> Worker<H> {
             host,
             in_force: InForce::new(switches),
             metrics,
-            entry: None,
+            headers: Vec::new(),
+            source: Source::Poller,
+            signed: None,
             report: Report::default(),
             tried: Tried::default(),
         }
     }
 
-    /// A worker that decides by these documents from the first request on, and by no others: it reads
-    /// no shared memory, registers no queue and asks for no tick.
-    ///
-    /// # Errors
-    /// When one of them cannot be taken.
-    pub fn with_documents(host: H, switches: Switches, joined: &[u8]) -> Result<Self, NotTaken> {
-        let mut worker = Self::new(host, switches);
-        if let Err(why) = worker.take_both(joined) {
-            worker.metrics.event(&worker.host, Event::DocumentRejected);
-            return Err(why);
-        }
-        Ok(worker)
-    }
-
     /// Takes what is there already, so that after a reload the very first request is decided by it.
     pub fn on_configure(&mut self) {
+        self.source = Source::Poller;
         registry::prepare(&self.host);
         self.take_newer();
         self.host.tick_every(FIRST_TICK);
     }
 
-    /// The safety net: takes what was missed, and shows that this worker lives. `poller_beside`:
-    /// whether this VM holds the poller, thus runs on Envoy's main thread, which serves no requests.
-    pub fn on_tick(&mut self, poller_beside: bool) {
-        if poller_beside {
-            return self.on_done();
+    /// Decides by these documents from the next request on, and by no others: both are taken, whatever
+    /// their revisions, or what was in force stays.
+    ///
+    /// # Errors
+    /// When one of them cannot be taken.
+    pub fn on_documents(&mut self, joined: &[u8]) -> Result<(), NotTaken> {
+        let empty = InForce::new(self.in_force.switches().clone());
+        let before = mem::replace(&mut self.in_force, empty);
+        if let Err(why) = self.take_both(joined) {
+            self.in_force = before;
+            self.metrics.event(&self.host, Event::DocumentRejected);
+            return Err(why);
         }
-        self.sign_on();
+        self.source = Source::Configuration;
+        self.tried = Tried::default();
+        self.sign_off();
+        Ok(())
+    }
+
+    /// The safety net: takes what was missed, and shows that this worker lives. `root` is the context
+    /// that ticks. `poller_beside`: whether this VM holds the poller, thus runs on Envoy's main thread,
+    /// which serves no requests.
+    pub fn on_tick(&mut self, root: u32, poller_beside: bool) {
+        if poller_beside || self.source == Source::Configuration {
+            self.host.tick_every(Duration::ZERO);
+            return self.sign_off();
+        }
+        self.host.tick_every(TICK);
+        self.sign_on(root);
         self.take_newer();
         self.report.beat += 1;
         self.publish();
@@ -93,30 +128,37 @@ impl<H: Host> Worker<H> {
         }
     }
 
-    /// Envoy has no more use for this worker. Its timer would go on for ever if it were left running.
-    pub fn on_done(&mut self) {
-        self.host.tick_every(Duration::ZERO);
-        if let Some(entry) = self.entry.take() {
-            registry::strike_off(&self.host, entry.id);
+    /// Once, and again where the list or the queue's consumer got lost.
+    fn sign_on(&mut self, root: u32) {
+        let now = self.host.now_ms();
+        if let Some(signed) = &mut self.signed {
+            if signed.root == root {
+                signed.seen_ms = now;
+            }
+            let lives = now.abs_diff(signed.seen_ms) < SILENT_MS;
+            if lives && registry::entries(&self.host).contains(&signed.entry) {
+                return;
+            }
+            self.sign_off();
         }
+        self.signed = registry::sign_on(&self.host).map(|entry| Signed {
+            entry,
+            root,
+            seen_ms: now,
+        });
     }
 
-    fn sign_on(&mut self) {
-        let listed = |entry: Entry| registry::entries(&self.host).contains(&entry);
-        if self.entry.is_some_and(listed) {
-            return;
+    fn sign_off(&mut self) {
+        if let Some(signed) = self.signed.take() {
+            registry::strike_off(&self.host, signed.entry.id);
         }
-        if self.entry.is_none() {
-            self.host.tick_every(TICK);
-        }
-        self.entry = registry::sign_on(&self.host);
     }
 
     fn publish(&mut self) {
         self.report.policy = self.in_force.policy_revision();
         self.report.decisions = self.in_force.decisions_revision();
-        if let Some(entry) = self.entry {
-            registry::publish(&self.host, entry.id, self.report);
+        if let Some(signed) = self.signed {
+            registry::publish(&self.host, signed.entry.id, self.report);
         }
     }
 

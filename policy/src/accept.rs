@@ -50,6 +50,16 @@ pub fn negotiate<'a>(
     }
 }
 
+/// A look that spares most requests the reading: without `/v` no range names a version.
+pub(crate) fn may_name(value: &[u8]) -> bool {
+    let mut before = 0;
+    value.iter().any(|&byte| {
+        let found = before == b'/' && matches!(byte, b'v' | b'V');
+        before = byte;
+        found
+    })
+}
+
 /// A version that a media range names, and how much it is preferred.
 #[derive(Clone, Copy)]
 struct Preferred {

@@ -7,12 +7,8 @@
 #[must_use]
 pub fn get<'a>(header: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     header.split(|&byte| byte == b';').find_map(|cookie| {
-        let at = cookie.iter().position(|&byte| byte == b'=')?;
-        let (found, value) = cookie.split_at_checked(at)?;
-        if found.trim_ascii() != name {
-            return None;
-        }
-        let value = value.strip_prefix(b"=")?.trim_ascii();
+        let value = cookie.trim_ascii_start().strip_prefix(name)?;
+        let value = value.trim_ascii_start().strip_prefix(b"=")?.trim_ascii();
         match value {
             [b'"', inner @ .., b'"'] => Some(inner),
             _ => Some(value),

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::headers::HeaderMap;
 use crate::in_force::InForce;
+use crate::plan::GroupPlan;
 use crate::verdict::{Asked, Choice, Edit, Reason, Refusal, Routed, UnitSeen, Verdict};
 use crate::version::Wanted;
 
@@ -172,8 +173,10 @@ fn steps(routed: &Routed<'_>, route: &str) -> Vec<Step> {
         step("version wanted", asked(choice.asked)),
         step("unit", unit(&choice.unit)),
     ];
-    for cohort in &choice.cohorts {
-        let label = &cohort.group.label;
+    for cohort in routed.cohorts {
+        let Some(GroupPlan { label, .. }) = routed.service.group(cohort) else {
+            continue;
+        };
         steps.push(step(
             "cohort",
             match cohort.slot {

@@ -4,8 +4,6 @@
 //! Layout, little endian: count (u32), then per header the lengths of name and value (u32 each),
 //! then per header the name, a zero, the value, a zero.
 
-use std::iter;
-
 /// A header map in the host's serialization. A damaged buffer reads as far as it is sound.
 #[derive(Clone, Copy, Debug)]
 pub struct HeaderMap<'a> {
@@ -37,14 +35,15 @@ impl<'a> HeaderMap<'a> {
 
     /// The headers in the order in which they were sent.
     pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
-        let (mut lengths, mut text) = (self.lengths, self.text);
-        iter::from_fn(move || {
-            let name_length = take_length(&mut lengths)?;
-            let value_length = take_length(&mut lengths)?;
-            let name = take_text(&mut text, name_length)?;
-            let value = take_text(&mut text, value_length)?;
-            Some((name, value))
-        })
+        let (pairs, _) = self.lengths.as_chunks::<8>();
+        let mut text = self.text;
+        pairs
+            .iter()
+            .map_while(move |[n0, n1, n2, n3, v0, v1, v2, v3]| {
+                let name = take_text(&mut text, [*n0, *n1, *n2, *n3])?;
+                let value = take_text(&mut text, [*v0, *v1, *v2, *v3])?;
+                Some((name, value))
+            })
     }
 
     /// Every value of a header; `name` in lower case.
@@ -89,8 +88,15 @@ impl<'a> Single<'a> {
     pub fn and(self, value: &'a [u8]) -> Self {
         match self {
             Self::Absent => Self::One(value),
+            sent => sent.again(value),
+        }
+    }
+
+    #[cold]
+    fn again(self, value: &'a [u8]) -> Self {
+        match self {
             Self::One(before) if before == value => self,
-            Self::One(_) | Self::Conflict => Self::Conflict,
+            _ => Self::Conflict,
         }
     }
 
@@ -103,17 +109,11 @@ impl<'a> Single<'a> {
     }
 }
 
-fn take_length(lengths: &mut &[u8]) -> Option<usize> {
-    let (length, rest) = lengths.split_first_chunk::<4>()?;
-    *lengths = rest;
-    usize::try_from(u32::from_le_bytes(*length)).ok()
-}
-
-fn take_text<'a>(text: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
-    let (part, rest) = text.split_at_checked(length)?;
-    let (_zero, rest) = rest.split_at_checked(1)?;
+fn take_text<'a>(text: &mut &'a [u8], length: [u8; 4]) -> Option<&'a [u8]> {
+    let length = usize::try_from(u32::from_le_bytes(length)).ok()?;
+    let (part, rest) = text.split_at_checked(length.checked_add(1)?)?;
     *text = rest;
-    Some(part)
+    part.split_last().map(|(_zero, part)| part)
 }
 
 /// Lengths above 4 GiB cannot come from HTTP; they would be cut to the largest one.

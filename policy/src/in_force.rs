@@ -9,7 +9,7 @@ use crate::document::{self, DocumentError, Kind, Revision};
 use crate::headers::HeaderMap;
 use crate::plan::Plan;
 use crate::switches::Switches;
-use crate::verdict::Verdict;
+use crate::verdict::{Cohort, Verdict};
 
 /// The plan and decisions of one worker. Until a policy was taken every request passes.
 #[derive(Debug, Default)]
@@ -27,6 +27,7 @@ pub struct InForce {
 struct Scratch {
     path: Vec<u8>,
     value: Vec<u8>,
+    cohorts: Vec<Cohort>,
 }
 
 /// What came of a document.
@@ -124,14 +125,13 @@ impl InForce {
         let Some(plan) = &self.plan else {
             return Verdict::Pass;
         };
-        let Scratch { path, value } = &mut self.scratch;
+        let scratch = &mut self.scratch;
         classify::classify(
             plan,
             &self.decisions,
             &self.switches,
             headers,
-            path,
-            value,
+            scratch,
             entropy,
         )
     }

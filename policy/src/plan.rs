@@ -16,6 +16,7 @@ use crate::document::DocumentError;
 use crate::hash::Seed;
 use crate::slots::SlotRange;
 use crate::terms::{ColorSource, Detector, Metadata, OnUnknown, UnitSource};
+use crate::verdict::Cohort;
 use crate::version::{VersionNumber, Wanted};
 use paths::Paths;
 use table::Span;
@@ -181,6 +182,13 @@ impl RoutePlan {
 impl ServicePlan {
     pub(crate) fn version(&self, number: u8) -> Option<&VersionPlan> {
         self.versions.get(usize::from(number))
+    }
+
+    /// The group of a cohort.
+    pub(crate) fn group(&self, cohort: &Cohort) -> Option<&GroupPlan> {
+        let layer = self.layers.get(cohort.layer)?;
+        let experiment = layer.experiments.get(cohort.experiment)?;
+        experiment.groups.get(cohort.group)
     }
 
     /// The version that is wanted: the highest minor of a major, or the exact one.

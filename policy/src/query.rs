@@ -3,14 +3,21 @@
 /// The path and the query of a request target, without the `?` between them and without a fragment.
 #[must_use]
 pub fn split(target: &[u8]) -> (&[u8], &[u8]) {
-    let (target, _) = split_once(target, b'#');
-    split_once(target, b'?')
+    let end = target.iter().position(|byte| matches!(byte, b'?' | b'#'));
+    match end.and_then(|end| target.split_at_checked(end)) {
+        None => (target, &[]),
+        Some((path, [b'?', query @ ..])) => (path, split_once(query, b'#').0),
+        Some((path, _)) => (path, &[]),
+    }
 }
 
 /// The value of the first parameter of this name, as it stands: nothing is percent-decoded, because the values
 /// that ombre reads (colors, versions) never need encoding. A parameter without `=` has an empty value.
 #[must_use]
 pub fn get<'a>(query: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    if query.is_empty() {
+        return None;
+    }
     query
         .split(|&byte| byte == b'&')
         .map(|parameter| split_once(parameter, b'='))

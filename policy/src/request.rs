@@ -2,7 +2,7 @@
 
 use crate::cookie;
 use crate::headers::{HeaderMap, Single};
-use crate::plan::paths::{MAX_SEGMENTS, Segments};
+use crate::plan::paths::Segments;
 use crate::query;
 
 /// Names of request headers, in lower case as Envoy has them.
@@ -23,134 +23,176 @@ pub(crate) mod header {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Request<'a> {
     pub(crate) headers: HeaderMap<'a>,
-    pub(crate) method: &'a [u8],
-    pub(crate) authority: &'a [u8],
     /// `:path` up to the query.
     pub(crate) path: &'a [u8],
     pub(crate) query: &'a [u8],
-    /// `:path` as it is.
-    pub(crate) target: &'a [u8],
-    pub(crate) is_https: bool,
-    pub(crate) color: Single<'a>,
-    pub(crate) version: Single<'a>,
-    pub(crate) stage: Single<'a>,
-    /// What stands there already: what the listener sets before anything is routed.
-    pub(crate) cluster: Single<'a>,
-    accept: Repeatable<'a>,
-    cookie: Repeatable<'a>,
-    baggage: Repeatable<'a>,
-    /// Metadata headers that the client sent itself.
-    pub(crate) claims_stage: bool,
-    pub(crate) claims_build: bool,
+    /// What was sent first under each name; empty when nothing was.
+    first: [&'a [u8]; FIELDS],
+    /// A bit for each field that was sent, and for each that was sent again.
+    sent: u16,
+    repeated: u16,
+}
+
+/// The headers that matter. One small table of them costs less than a branch of code for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Field {
+    Method,
+    Authority,
+    Target,
+    Proto,
+    Accept,
+    Cookie,
+    Baggage,
+    Stage,
+    Version,
+    Cluster,
+    Color,
+    /// Metadata that a client claims for itself.
+    ClaimedStage,
+    ClaimedBuild,
+}
+
+const FIELDS: usize = 13;
+
+impl Field {
+    #[inline(always)]
+    const fn named(name: &[u8]) -> Option<Self> {
+        Some(match name {
+            b":method" => Self::Method,
+            b":authority" => Self::Authority,
+            b":path" => Self::Target,
+            b"x-forwarded-proto" => Self::Proto,
+            b"accept" => Self::Accept,
+            b"cookie" => Self::Cookie,
+            b"baggage" => Self::Baggage,
+            b"x-stage" => Self::Stage,
+            b"x-api-version" => Self::Version,
+            b"x-ombre-cluster" => Self::Cluster,
+            b"x-envoy-traffic-color" => Self::Color,
+            b"x-env-stage" => Self::ClaimedStage,
+            b"x-build-id" => Self::ClaimedBuild,
+            _ => return None,
+        })
+    }
+
+    const fn bit(self) -> u16 {
+        1 << self as u16
+    }
 }
 
 impl<'a> Request<'a> {
     pub(crate) fn read(headers: HeaderMap<'a>) -> Self {
         let mut request = Self {
             headers,
-            method: b"",
-            authority: b"",
             path: b"",
             query: b"",
-            target: b"",
-            is_https: false,
-            color: Single::Absent,
-            version: Single::Absent,
-            stage: Single::Absent,
-            cluster: Single::Absent,
-            accept: Repeatable::default(),
-            cookie: Repeatable::default(),
-            baggage: Repeatable::default(),
-            claims_stage: false,
-            claims_build: false,
+            first: [b""; FIELDS],
+            sent: 0,
+            repeated: 0,
         };
         for (name, value) in headers.iter() {
-            match name {
-                b":method" => request.method = value,
-                b":authority" => request.authority = value,
-                b":path" => request.target = value,
-                b"accept" => request.accept.see(value),
-                b"cookie" => request.cookie.see(value),
-                b"baggage" => request.baggage.see(value),
-                b"x-stage" => request.stage = request.stage.and(value),
-                b"x-api-version" => request.version = request.version.and(value),
-                b"x-ombre-cluster" => request.cluster = request.cluster.and(value),
-                b"x-envoy-traffic-color" => request.color = request.color.and(value),
-                b"x-forwarded-proto" => request.is_https = value == b"https",
-                b"x-env-stage" => request.claims_stage = true,
-                b"x-build-id" => request.claims_build = true,
-                _ => {}
+            if let Some(field) = Field::named(name) {
+                let bit = field.bit();
+                if request.sent & bit != 0 {
+                    request.repeated |= bit;
+                } else if let Some(place) = request.first.get_mut(field as usize) {
+                    request.sent |= bit;
+                    *place = value;
+                }
             }
         }
-        (request.path, request.query) = query::split(request.target);
+        (request.path, request.query) = query::split(request.first(Field::Target));
         request
     }
 
-    /// Every `Accept` header.
-    pub(crate) fn accept(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        self.accept.all(self.headers, b"accept")
+    /// The first value, of headers that Envoy has but once; empty when it was not sent.
+    pub(crate) fn first(&self, field: Field) -> &'a [u8] {
+        self.first.get(field as usize).copied().unwrap_or_default()
     }
 
-    /// Every `baggage` header.
-    pub(crate) fn baggage(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        self.baggage.all(self.headers, b"baggage")
+    pub(crate) const fn has(&self, field: Field) -> bool {
+        self.sent & field.bit() != 0
+    }
+
+    /// A header that may be sent once.
+    pub(crate) fn single(&self, field: Field) -> Single<'a> {
+        match (self.has(field), self.repeated & field.bit() != 0) {
+            (false, _) => Single::Absent,
+            (true, false) => Single::One(self.first(field)),
+            (true, true) => self
+                .again(field)
+                .fold(Single::Absent, |found, value| found.and(value)),
+        }
+    }
+
+    /// Every value of a header that may be sent several times but seldom is.
+    pub(crate) fn all(&self, field: Field) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let once = self.has(field).then(|| self.first(field));
+        let more = self.repeated & field.bit() != 0;
+        let more = more.then(|| self.again(field).skip(1));
+        once.into_iter().chain(more.into_iter().flatten())
+    }
+
+    /// The headers are gone through again only for what was sent again.
+    fn again(&self, field: Field) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let own = move |(name, value)| (Field::named(name) == Some(field)).then_some(value);
+        self.headers.iter().filter_map(own)
     }
 
     /// The first cookie of a name. HTTP/2 clients may spread cookies over several headers.
     pub(crate) fn cookie(&self, name: &[u8]) -> Option<&'a [u8]> {
-        self.cookie
-            .all(self.headers, b"cookie")
-            .find_map(|header| cookie::get(header, name))
+        if !self.has(Field::Cookie) {
+            return None;
+        }
+        let found = cookie::get(self.first(Field::Cookie), name);
+        if found.is_none() && self.repeated & Field::Cookie.bit() != 0 {
+            return self
+                .again(Field::Cookie)
+                .find_map(|header| cookie::get(header, name));
+        }
+        found
     }
 
     /// The path in percent-decoded segments, so that `/%61dmin` is the route `/admin`. A `%2F`
     /// stays inside its segment, and an escape that is none stays as it is.
     pub(crate) fn segments(&self, decoded: &'a mut Vec<u8>) -> Segments<'a> {
         let path = self.path.strip_prefix(b"/").unwrap_or(self.path);
-        if !path.contains(&b'%') {
-            return path
-                .split(|byte| *byte == b'/')
-                .take(MAX_SEGMENTS)
-                .collect();
-        }
-        decode(path, decoded);
-        // The separators that were there before decoding are marked by their positions.
         let mut segments = Segments::new();
-        let mut rest: &'a [u8] = decoded;
-        for raw in path.split(|byte| *byte == b'/') {
-            let (segment, after) = rest
-                .split_at_checked(decoded_length(raw))
-                .unwrap_or_default();
-            rest = after;
+        let mut rest = path;
+        loop {
+            let end = rest.iter().position(|byte| matches!(byte, b'/' | b'%'));
+            let Some((segment, after)) = end.and_then(|end| rest.split_at_checked(end)) else {
+                // There is room for one more, or it was seen to be too long.
+                let _ = segments.try_push(rest);
+                return segments;
+            };
+            let Some(after) = after.strip_prefix(b"/") else {
+                return decoded_segments(path, decoded);
+            };
             if segments.try_push(segment).is_err() {
-                break;
+                return segments;
             }
+            rest = after;
         }
-        segments
     }
 }
 
-/// A header that may be sent several times but seldom is: only then the headers are gone through again.
-#[derive(Clone, Copy, Debug, Default)]
-struct Repeatable<'a> {
-    first: Option<&'a [u8]>,
-    is_repeated: bool,
-}
-
-impl<'a> Repeatable<'a> {
-    fn see(&mut self, value: &'a [u8]) {
-        self.is_repeated = self.first.is_some();
-        self.first = self.first.or(Some(value));
+#[cold]
+fn decoded_segments<'a>(path: &[u8], decoded: &'a mut Vec<u8>) -> Segments<'a> {
+    decode(path, decoded);
+    // The separators that were there before decoding are marked by their positions.
+    let mut segments = Segments::new();
+    let mut rest: &'a [u8] = decoded;
+    for raw in path.split(|byte| *byte == b'/') {
+        let (segment, after) = rest
+            .split_at_checked(decoded_length(raw))
+            .unwrap_or_default();
+        rest = after;
+        if segments.try_push(segment).is_err() {
+            break;
+        }
     }
-
-    fn all(
-        self,
-        headers: HeaderMap<'a>,
-        name: &'static [u8],
-    ) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let more = self.is_repeated.then(|| headers.all(name).skip(1));
-        self.first.into_iter().chain(more.into_iter().flatten())
-    }
+    segments
 }
 
 /// Every segment decoded, one behind the other, without separators.

@@ -3,10 +3,8 @@
 mod refusal;
 mod write;
 
-use arrayvec::ArrayVec;
-
 use crate::color::Color;
-use crate::plan::{GroupPlan, Plan, RoutePlan, ServicePlan, VersionPlan};
+use crate::plan::{Plan, RoutePlan, ServicePlan, VersionPlan};
 use crate::request::Request;
 use crate::switches::Switches;
 use crate::terms::{ColorSource, Detector};
@@ -15,8 +13,6 @@ pub use refusal::{Refusal, Refused};
 pub use write::Edit;
 pub(crate) use write::{BAGGAGE_KEY, MINT_COOKIE};
 
-/// Most layers of a service, and so most cohorts of a request.
-pub(crate) const MAX_COHORTS: usize = 16;
 /// A minted unit: 128 bits in hexadecimal.
 pub(crate) const MINTED_LENGTH: usize = 32;
 
@@ -41,6 +37,8 @@ pub struct Routed<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) switches: &'a Switches,
     pub(crate) request: Request<'a>,
+    /// In the order of the layers.
+    pub(crate) cohorts: &'a [Cohort],
     pub(crate) route: &'a RoutePlan,
     pub(crate) service: &'a ServicePlan,
     pub(crate) choice: Choice<'a>,
@@ -63,7 +61,6 @@ pub(crate) struct Choice<'a> {
     )]
     pub(crate) asked: Option<Asked>,
     pub(crate) unit: UnitSeen<'a>,
-    pub(crate) cohorts: ArrayVec<Cohort<'a>, MAX_COHORTS>,
     #[cfg_attr(
         not(feature = "load"),
         expect(dead_code, reason = "explanations read it")
@@ -122,10 +119,12 @@ pub(crate) enum UnitSeen<'a> {
     Minted([u8; MINTED_LENGTH]),
 }
 
-/// The group of one experiment.
+/// The group of one experiment, by its numbers in the service's plan.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Cohort<'a> {
-    pub(crate) group: &'a GroupPlan,
+pub(crate) struct Cohort {
+    pub(crate) layer: usize,
+    pub(crate) experiment: usize,
+    pub(crate) group: usize,
     /// `None` for the default group of a request without a unit.
     pub(crate) slot: Option<u32>,
 }
@@ -157,31 +156,32 @@ pub enum Count {
 }
 
 impl Verdict<'_> {
-    /// The rare events of this request.
-    pub fn counts(&self) -> impl Iterator<Item = Count> {
-        Count::ALL
-            .into_iter()
-            .filter(|count| self.counts_as(*count))
+    /// The rare events of this request: most have none.
+    pub fn counts(&self) -> impl Iterator<Item = Count> + use<> {
+        let set = match self {
+            Self::Pass => 0,
+            Self::Route(routed) => routed.choice.counts(),
+            Self::Refuse(refusal) => {
+                Count::Refused.bit(true)
+                    | Count::UnknownVersion.bit(refusal.why == Refused::UnknownVersion)
+            }
+        };
+        let all = if set == 0 { &[][..] } else { &Count::ALL };
+        all.iter()
+            .copied()
+            .filter(move |count| set & count.bit(true) != 0)
     }
+}
 
-    fn counts_as(&self, count: Count) -> bool {
-        match self {
-            Self::Pass => false,
-            Self::Refuse(refusal) => match count {
-                Count::Refused => true,
-                Count::UnknownVersion => refusal.why == Refused::UnknownVersion,
-                _ => false,
-            },
-            Self::Route(Routed { choice, .. }) => match count {
-                Count::InvalidColor => choice.color.invalid > 0,
-                Count::UnknownVersion => choice.reason == Reason::UnknownVersion,
-                Count::MetadataTruncated => choice.serving.metadata_truncated,
-                Count::Minted => matches!(choice.unit, UnitSeen::Minted(_)),
-                Count::NoUnit => choice.unit == UnitSeen::Missing,
-                Count::Degraded => choice.degraded.is_some(),
-                Count::Refused => false,
-            },
-        }
+impl Choice<'_> {
+    /// A bit for each [`Count`].
+    fn counts(&self) -> u8 {
+        Count::InvalidColor.bit(self.color.invalid > 0)
+            | Count::UnknownVersion.bit(self.reason == Reason::UnknownVersion)
+            | Count::MetadataTruncated.bit(self.serving.metadata_truncated)
+            | Count::Minted.bit(matches!(self.unit, UnitSeen::Minted(_)))
+            | Count::NoUnit.bit(matches!(self.unit, UnitSeen::Missing))
+            | Count::Degraded.bit(self.degraded.is_some())
     }
 }
 
@@ -223,6 +223,10 @@ impl Count {
         Self::Degraded,
         Self::Refused,
     ];
+
+    const fn bit(self, happened: bool) -> u8 {
+        (happened as u8) << self as u8
+    }
 
     /// The word in the metric `ombre_<name>_total`.
     pub const fn name(self) -> &'static str {

@@ -2,6 +2,7 @@
 //! under a policy to be edited. Stops everything it started, and nothing else.
 
 mod lines;
+mod xds;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use crate::upstream::Upstream;
 use crate::{binaries, client};
 
 use lines::LINES;
+use xds::Xds;
 
 /// The port for traffic when nobody else has it.
 const PREFERRED_PORT: u16 = 8080;
@@ -50,6 +52,9 @@ pub struct Args {
     /// Start Envoy by `func-e run`
     #[arg(long, env = "FUNC_E", value_parser = clap::builder::FalseyValueParser::new())]
     func_e: bool,
+    /// Let Envoy get everything from the controller by xDS, instead of from envoy/envoy.yaml
+    #[arg(long, env = "XDS", value_parser = clap::builder::FalseyValueParser::new())]
+    xds: bool,
 }
 
 /// The running parts.
@@ -59,6 +64,7 @@ struct Demo {
     v1: Upstream,
     v2: Upstream,
     policy: PathBuf,
+    xds: Option<Xds>,
 }
 
 /// What one second is the difference of.
@@ -80,6 +86,7 @@ pub async fn run(args: Args) -> Result<()> {
         seconds,
         check,
         func_e,
+        xds,
     } = args;
     let launcher = if func_e {
         Launcher::FuncE
@@ -88,7 +95,7 @@ pub async fn run(args: Args) -> Result<()> {
     };
     // Before anything is started that would be left behind.
     let mut interrupt = Interrupt::listen()?;
-    let mut demo = Demo::start(&dir, launcher).await?;
+    let mut demo = Demo::start(&dir, launcher, xds).await?;
     let result = tokio::select! {
         result = demo.show(rate, seconds, check) => result,
         () = interrupt.received() => Ok(()),
@@ -98,7 +105,7 @@ pub async fn run(args: Args) -> Result<()> {
 }
 
 impl Demo {
-    async fn start(dir: &Path, launcher: Launcher) -> Result<Self> {
+    async fn start(dir: &Path, launcher: Launcher, xds: bool) -> Result<Self> {
         let policy = prepare(dir)?;
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let v1 = Upstream::start("v1", any).await?;
@@ -107,20 +114,28 @@ impl Demo {
             traffic: Port::preferred(PREFERRED_PORT)?,
             admin: Port::free()?,
         };
+        let traffic = listeners.traffic.address();
+        let xds = xds.then(|| Xds::prepare(dir, traffic, [v1.address(), v2.address()]));
+        let xds = xds.transpose()?;
+        let arguments = xds.as_ref().map(Xds::arguments).transpose()?;
         let controller = Controller::start(controller::Settings {
             policy: policy.clone(),
             dir: dir.to_path_buf(),
             envoy_admin: listeners.admin_url(),
-            arguments: Vec::new(),
+            arguments: arguments.unwrap_or_default(),
             group: Group::Own,
         })?;
-        let settings = envoy::Settings {
-            config: envoy::Config::Example {
+        let config = match &xds {
+            Some(xds) => envoy::Config::Bootstrap(xds.bootstrap(listeners.admin.address())?),
+            None => envoy::Config::Example {
                 template: Example::Full.template()?,
                 controller: controller.address(),
                 stable: v1.address(),
                 canary: v2.address(),
             },
+        };
+        let settings = envoy::Settings {
+            config,
             concurrency: 2,
             launcher,
             environment: Vec::new(),
@@ -132,6 +147,7 @@ impl Demo {
             v1,
             v2,
             policy,
+            xds,
         })
     }
 
@@ -176,6 +192,9 @@ impl Demo {
             "\nEdit and save, and see the traffic move:\n  {}",
             self.policy.display()
         );
+        if let Some(xds) = &self.xds {
+            println!("  {}", xds.policy().display());
+        }
         println!("\nTry:");
         for line in &LINES {
             println!(

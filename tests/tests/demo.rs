@@ -20,8 +20,20 @@ fn demo(dir: &tempfile::TempDir) -> Result<Command> {
 
 #[test]
 fn every_printed_line_gives_what_is_said_beside_it() -> Result<()> {
+    checked(&[])
+}
+
+#[test]
+fn so_it_does_with_all_of_envoy_by_xds() -> Result<()> {
+    checked(&["--xds"])
+}
+
+fn checked(more: &[&str]) -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let output = demo(&dir)?.args(["--check", "--seconds", "3"]).output()?;
+    let output = demo(&dir)?
+        .args(["--check", "--seconds", "3"])
+        .args(more)
+        .output()?;
     let printed = String::from_utf8_lossy(&output.stdout);
     let complaints = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{printed}{complaints}");

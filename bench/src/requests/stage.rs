@@ -1,4 +1,4 @@
-//! Everything that has to run while requests are measured: one Envoy with one worker and a listener
+//! Everything that has to run while requests are measured: one Envoy, for timing with one worker, and a listener
 //! per case, what answers behind it, and what the pollers fetch policies from.
 
 use std::fs;
@@ -67,7 +67,7 @@ impl Answers {
 
 impl Stage {
     /// Starts it and waits until every case decides.
-    pub(crate) fn start(cases: &[Case], answers: Answers) -> Result<Self> {
+    pub(crate) fn start(cases: &[Case], answers: Answers, workers: usize) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("ombre-bench-").tempdir()?;
         let listeners: Result<Vec<Port>> = cases.iter().map(|_| Port::free()).collect();
         let listeners = listeners?;
@@ -77,7 +77,7 @@ impl Stage {
         let mut command = Command::new(binaries::envoy()?);
         command.args([
             "--concurrency",
-            "1",
+            &workers.to_string(),
             "--log-level",
             "warning",
             "--use-dynamic-base-id",

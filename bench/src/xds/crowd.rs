@@ -29,10 +29,11 @@ use tonic::Streaming;
 use tonic::transport::Endpoint;
 
 use crate::changes::policy;
-use crate::cpu;
 use crate::table::Table;
+use crate::{cpu, memory};
 
 const LISTENER: &str = "traffic";
+const MB: f64 = 1e6;
 const LARGEST_MESSAGE: usize = 64 << 20;
 /// A thousand clients need this long at worst to be there.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -73,7 +74,7 @@ pub(crate) struct Measured {
 pub(crate) async fn measure(clients: usize, routes: usize, changes: usize) -> Result<Measured> {
     let mut served = Served::start(routes).await?;
     let pid = served.controller.process().id();
-    let alone = memory(pid, "VmRSS:")?;
+    let alone = memory::of(pid)? / MB;
     let mut table = Table::default();
 
     let (tell, mut news) = unbounded_channel();
@@ -95,7 +96,7 @@ pub(crate) async fn measure(clients: usize, routes: usize, changes: usize) -> Re
         format!("{clients} clients connect -> all have everything"),
         vec![last - start],
     );
-    let connected = memory(pid, "VmRSS:")?;
+    let connected = memory::of(pid)? / MB;
 
     let mut change = Change::default();
     let before = cpu::of(pid)?;
@@ -126,8 +127,8 @@ pub(crate) async fn measure(clients: usize, routes: usize, changes: usize) -> Re
         routes,
         alone,
         connected,
-        changed: memory(pid, "VmRSS:")?,
-        most: memory(pid, "VmHWM:")?,
+        changed: memory::of(pid)? / MB,
+        most: memory::most(pid)? / MB,
         decisions_cpu,
     })
 }
@@ -320,13 +321,4 @@ impl Measured {
     fn each(&self) -> f64 {
         (self.connected - self.alone) * 1e3 / self.clients.max(1) as f64
     }
-}
-
-/// In MB.
-fn memory(pid: u32, field: &str) -> Result<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix(field));
-    let kilobytes = line.and_then(|line| line.split_whitespace().next());
-    let kilobytes = kilobytes.with_context(|| format!("no {field}"))?;
-    Ok(kilobytes.parse::<f64>()? / 1e3)
 }

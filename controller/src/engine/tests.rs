@@ -228,3 +228,24 @@ async fn a_freeze_counts_once_every_proxy_has_confirmed_it() {
     assert_eq!(fixture.shown(), (PhaseName::FailedBack, 0));
     assert_eq!(fixture.published()["frozen"], Value::Null);
 }
+
+#[tokio::test]
+async fn a_freeze_that_a_restart_would_forget_is_not_confirmed() {
+    let log = "{ sync_log: { apply_url: \"http://127.0.0.1:9/apply\" } }";
+    let mut fixture = Fixture::with(log).await;
+    // The state's next file cannot be written where a directory is.
+    let next = fixture.dir.path().join("state.json.next");
+    std::fs::create_dir(&next).unwrap();
+    fixture.order(ROLLBACK).await.unwrap();
+    let freeze = fixture.engine.services["shop"].published.unwrap().get();
+    polled(&fixture.engine, "one", freeze);
+    fixture.engine.tick().await;
+    assert_eq!(fixture.shown().0, PhaseName::Freezing);
+    let board = fixture.handle.board();
+    let unconfirmed = board.services[0].unconfirmed.join(", ");
+    assert!(unconfirmed.contains("state.json"), "{unconfirmed}");
+    std::fs::remove_dir(&next).unwrap();
+    fixture.engine.publisher.save_what_is_unsaved();
+    fixture.engine.tick().await;
+    assert_eq!(fixture.shown().0, PhaseName::Draining);
+}

@@ -96,11 +96,10 @@ impl Store {
 /// The samples of the last `stale`, of every counter that is needed. One query for all of them: they
 /// are of the same scrapes then.
 fn query(clusters: &[String], selector: &str, stale: Millis) -> String {
+    // The empty name is that of the uptime, which belongs to no cluster.
     let mut names = String::new();
     for cluster in clusters {
-        if !names.is_empty() {
-            names.push('|');
-        }
+        names.push('|');
         for sign in stat_name(cluster).chars() {
             match sign {
                 // Escaped once for the pattern, and once more for the text that it is in.
@@ -116,10 +115,11 @@ fn query(clusters: &[String], selector: &str, stale: Millis) -> String {
         }
     }
     let (requests, classes, buckets) = (answer::REQUESTS, answer::CLASSES, answer::BUCKETS);
+    let uptime = answer::UPTIME;
     let comma = if selector.is_empty() { "" } else { "," };
     let millis = stale.get();
     format!(
-        r#"{{__name__=~"{requests}|{classes}|{buckets}",envoy_cluster_name=~"{names}"{comma}{selector}}}[{millis}ms]"#
+        r#"{{__name__=~"{requests}|{classes}|{buckets}|{uptime}",envoy_cluster_name=~"{names}"{comma}{selector}}}[{millis}ms]"#
     )
 }
 

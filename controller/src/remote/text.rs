@@ -1,10 +1,13 @@
 //! What the controller answered, for people at a terminal.
 
+mod discovery;
+
 use std::fmt::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::Value;
 
+pub(super) use self::discovery::discovered;
 use crate::timestamp;
 
 /// A table of all releases.

@@ -10,7 +10,7 @@ use super::{Store, StoreError, signed, unsigned};
 
 /// So many entries of each kind are kept of each service: a year of three transitions a day. Counted by
 /// kind, so that whoever repeats a refused order does not drive out what led to a fail-back. With its
-/// evidence a transition takes about 3 KiB.
+/// evidence a transition takes about 2 KiB.
 const KEPT: u32 = 1000;
 
 /// Something that happened, to be kept.

@@ -202,8 +202,9 @@ impl Registry {
 }
 
 impl Seat {
-    /// Takes note of how the stream stands now.
-    pub(crate) fn note(&self, session: &Session) {
+    /// Takes note of how the stream stands now. `filter`: what lies in the filter that was accepted last
+    /// on this stream; an Envoy that refuses a listener still decides requests by that.
+    pub(crate) fn note(&self, session: &Session, filter: Option<Revisions>) {
         let now = SystemTime::now();
         let mut table = self.registry.table();
         let Some(known) = table.nodes.get_mut(&self.id) else {
@@ -211,7 +212,7 @@ impl Seat {
         };
         known.last_seen = now;
         if let Some(status) = known.streams.get_mut(&self.number) {
-            status.note(session, now);
+            status.note(session, filter, now);
         }
         if let Some(applied) = session.applied() {
             known.past = Some(Arc::clone(applied));
@@ -275,7 +276,7 @@ impl Known {
 }
 
 impl StreamStatus {
-    fn note(&mut self, session: &Session, now: SystemTime) {
+    fn note(&mut self, session: &Session, filter: Option<Revisions>, now: SystemTime) {
         let stage = StageName::of(session);
         if stage != self.stage {
             (self.stage, self.stage_since) = (stage, now);
@@ -292,7 +293,10 @@ impl StreamStatus {
             };
             self.types.insert(kind, (standing, since));
         }
-        self.applied = session.applied().map(|snapshot| snapshot.revisions());
+        // A filter that the Envoy has from an earlier stream is not sent again, thus not accepted again.
+        let settled = session.applied().map(|snapshot| snapshot.revisions());
+        let newest = |revisions: &Revisions| (revisions.policy, revisions.decisions);
+        self.applied = settled.into_iter().chain(filter).max_by_key(newest);
     }
 }
 

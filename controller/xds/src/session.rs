@@ -233,7 +233,10 @@ impl Session {
             return false;
         }
         let next = match self.stage {
-            Stage::Adding { .. } if self.are_done(&[Type::Cluster, Type::Endpoint]) => {
+            Stage::Adding { .. }
+                if self.channels.cluster.can_be_referred_to()
+                    && self.channels.endpoint.can_be_referred_to() =>
+            {
                 Stage::Switching
             }
             Stage::Switching if self.are_done(&SWITCHED) => Stage::Removing,

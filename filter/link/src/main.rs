@@ -8,17 +8,14 @@ use std::env::args;
 use anyhow::{Context, Result, ensure};
 use walrus::{Module, passes};
 
-/// What Envoy may call. Requests cause the creation, the headers, the end and the deletion.
-const KEPT: [&str; 13] = [
+/// What Envoy may call. A request causes one of them, the headers.
+const KEPT: [&str; 10] = [
     "memory",
     "_initialize",
     "proxy_abi_version_0_2_1",
     "proxy_on_vm_start",
     "proxy_on_configure",
-    "proxy_on_context_create",
     "proxy_on_request_headers",
-    "proxy_on_done",
-    "proxy_on_delete",
     "proxy_on_memory_allocate",
     "proxy_on_tick",
     "proxy_on_queue_ready",

@@ -151,8 +151,8 @@ impl Calls for Fake {
 }
 
 impl Exchange for Fake {
-    fn request_headers(&self) -> Vec<u8> {
-        self.request.borrow().clone()
+    fn request_headers(&self, buffer: &mut Vec<u8>) {
+        buffer.clone_from(&self.request.borrow());
     }
 
     fn set_request_header(&self, name: &str, value: &[u8]) {

@@ -2,8 +2,8 @@
 //! happen; its header map getter is not, since it allocates per header and panics on what is not UTF-8.
 
 mod callbacks;
+mod lent;
 
-use std::ptr;
 use std::time::{Duration, UNIX_EPOCH};
 
 use proxy_wasm::hostcalls;
@@ -17,11 +17,18 @@ pub struct Envoy;
 
 #[expect(
     unsafe_code,
-    reason = "the proxy-wasm ABI function that hands over all headers at once"
+    reason = "the proxy-wasm ABI: what every request calls, past the SDK's wrappers and allocations"
 )]
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
     fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize) -> u32;
+    fn proxy_replace_header_map_value(
+        map: u32,
+        name: *const u8,
+        name_size: usize,
+        value: *const u8,
+        value_size: usize,
+    ) -> u32;
 }
 
 impl SharedMemory for Envoy {
@@ -79,29 +86,36 @@ impl Calls for Envoy {
 }
 
 impl Exchange for Envoy {
-    fn request_headers(&self) -> Vec<u8> {
-        let (mut data, mut size) = (ptr::null_mut(), 0);
-        #[expect(
-            unsafe_code,
-            reason = "on success the host has asked the SDK's `proxy_on_memory_allocate` for exactly `size` bytes, \
-                      which leaks a boxed slice of that length: it is ours to own, and this is how the SDK takes it itself"
-        )]
-        unsafe {
-            let status = proxy_get_header_map_pairs(
-                MapType::HttpRequestHeaders as u32,
-                &raw mut data,
-                &raw mut size,
-            );
-            if status == 0 && !data.is_null() {
-                return Vec::from_raw_parts(data, size, size);
-            }
-        }
-        Vec::new()
+    fn request_headers(&self, buffer: &mut Vec<u8>) {
+        lent::fill(buffer, |data, size| {
+            #[expect(
+                unsafe_code,
+                reason = "an import of the ABI: it writes to the two places that it is given"
+            )]
+            // SAFETY: both point to what the caller owns.
+            let status = unsafe {
+                proxy_get_header_map_pairs(MapType::HttpRequestHeaders as u32, data, size)
+            };
+            status == 0
+        });
     }
 
     fn set_request_header(&self, name: &str, value: &[u8]) {
-        // While request headers are being decided the map is there, which is all that the host asks.
-        let _ = hostcalls::set_map_value_bytes(MapType::HttpRequestHeaders, name, Some(value));
+        #[expect(
+            unsafe_code,
+            reason = "an import of the ABI: it reads the two slices that it is given"
+        )]
+        // SAFETY: both are borrowed until it returns. While request headers are being decided the map is
+        // there, which is all that the host asks, so its answer says nothing.
+        let _ = unsafe {
+            proxy_replace_header_map_value(
+                MapType::HttpRequestHeaders as u32,
+                name.as_ptr(),
+                name.len(),
+                value.as_ptr(),
+                value.len(),
+            )
+        };
     }
 
     fn remove_request_header(&self, name: &str) {

@@ -89,7 +89,7 @@ fn what_is_there_already_is_taken_while_envoy_configures() {
 fn a_wake_up_brings_what_is_newer() {
     let fake = Fake::default();
     let mut worker = started(&fake);
-    worker.on_tick(false);
+    worker.on_tick(1, false);
     assert_eq!(worker.host.period.get(), Some(Duration::from_secs(1)));
     put(&fake, Kind::Policy, 5, &policy(5));
     worker.on_wake(1);
@@ -97,7 +97,7 @@ fn a_wake_up_brings_what_is_newer() {
     put(&fake, Kind::Decisions, 7, &decisions(7, 5));
     worker.on_wake(1);
     assert_eq!(has(&worker), (5, 7));
-    let entry = worker.entry.expect("signed on");
+    let entry = worker.signed.expect("signed on").entry;
     let report = registry::report(&fake, entry.id);
     assert_eq!(
         (report.policy.get(), report.decisions.get()),
@@ -112,9 +112,9 @@ fn nothing_new_reads_a_few_bytes_and_no_document() {
     let fake = Fake::default();
     put(&fake, Kind::Policy, 5, &policy(5));
     let mut worker = started(&fake);
-    worker.on_tick(false);
+    worker.on_tick(1, false);
     fake.reads.borrow_mut().clear();
-    worker.on_tick(false);
+    worker.on_tick(1, false);
     assert_eq!(*fake.reads.borrow(), ["ombre/workers", "ombre/latest"]);
 }
 
@@ -127,12 +127,12 @@ fn a_damaged_document_is_tried_once_and_the_one_before_stays() {
     damaged.pop();
     put(&fake, Kind::Policy, 6, &damaged);
     for _ in 0..3 {
-        worker.on_tick(false);
+        worker.on_tick(1, false);
     }
     assert_eq!(has(&worker).0, 5);
     assert_eq!(fake.counter("ombre_documents_rejected_total"), 1);
     put(&fake, Kind::Policy, 7, &policy(7));
-    worker.on_tick(false);
+    worker.on_tick(1, false);
     assert_eq!(has(&worker).0, 7);
 }
 
@@ -142,10 +142,10 @@ fn decisions_for_the_policy_to_come_are_taken_with_it() {
     put(&fake, Kind::Policy, 5, &policy(5));
     let mut worker = started(&fake);
     put(&fake, Kind::Decisions, 9, &decisions(9, 8));
-    worker.on_tick(false);
+    worker.on_tick(1, false);
     assert_eq!(has(&worker), (5, 5));
     put(&fake, Kind::Policy, 8, &policy(8));
-    worker.on_tick(false);
+    worker.on_tick(1, false);
     assert_eq!(has(&worker), (8, 9));
     assert_eq!(fake.counter("ombre_documents_rejected_total"), 0);
 }
@@ -154,30 +154,46 @@ fn decisions_for_the_policy_to_come_are_taken_with_it() {
 fn one_that_was_struck_off_signs_on_again() {
     let fake = Fake::default();
     let mut worker = started(&fake);
-    worker.on_tick(false);
-    let first = worker.entry.expect("signed on");
+    worker.on_tick(1, false);
+    let first = worker.signed.expect("signed on").entry;
     registry::strike_off(&fake, first.id);
-    worker.on_tick(false);
-    let second = worker.entry.expect("signed on again");
+    worker.on_tick(1, false);
+    let second = worker.signed.expect("signed on again").entry;
     assert_ne!(first.queue, second.queue);
     assert_eq!(registry::entries(&fake), [second]);
 }
 
 #[test]
-fn the_end_leaves_no_timer_and_no_entry() {
+fn another_root_takes_over_from_one_that_ended() {
     let fake = Fake::default();
     let mut worker = started(&fake);
-    worker.on_tick(false);
-    worker.on_done();
-    assert_eq!(worker.host.period.get(), Some(Duration::ZERO));
-    assert!(registry::entries(&fake).is_empty());
+    let mut queue_after = |root, now| {
+        fake.now.set(now);
+        worker.on_tick(root, false);
+        let entry = worker.signed.expect("signed on").entry;
+        assert_eq!(
+            registry::entries(&fake),
+            [entry],
+            "one entry for one worker"
+        );
+        entry.queue
+    };
+    let first = queue_after(1, 1000);
+    for (name, root, now, same) in [
+        ("another root of another listener", 2, 1100, true),
+        ("both go on", 1, 4000, true),
+        ("the first was silent for a while", 2, 7000, true),
+        ("the first has ended", 2, 8000, false),
+    ] {
+        assert_eq!(queue_after(root, now) == first, same, "{name}");
+    }
 }
 
 #[test]
 fn beside_the_poller_a_worker_serves_nobody() {
     let fake = Fake::default();
     let mut worker = started(&fake);
-    worker.on_tick(true);
+    worker.on_tick(1, true);
     assert_eq!(worker.host.period.get(), Some(Duration::ZERO));
     assert!(registry::entries(&fake).is_empty());
 }
@@ -186,7 +202,8 @@ fn beside_the_poller_a_worker_serves_nobody() {
 fn over_xds_both_documents_are_in_force_at_once_and_nothing_else_is_asked_of_envoy() {
     let fake = Fake::default();
     let joined = join(&policy(5), &decisions(7, 5));
-    let worker = Worker::with_documents(fake.clone(), Switches::default(), &joined).expect("taken");
+    let mut worker = Worker::new(fake.clone(), Switches::default());
+    worker.on_documents(&joined).expect("taken");
     assert_eq!(has(&worker), (5, 7));
     assert_eq!(worker.host.period.get(), None, "no tick");
     assert!(fake.queues.borrow().is_empty(), "no queue");
@@ -224,10 +241,30 @@ fn over_xds_documents_are_taken_together_or_not_at_all() {
         ),
     ] {
         let fake = Fake::default();
-        let made = Worker::with_documents(fake.clone(), Switches::default(), &joined);
-        assert!(made.is_err(), "{name}");
+        let mut worker = Worker::new(fake.clone(), Switches::default());
+        let before = join(&policy(3), &decisions(4, 3));
+        worker.on_documents(&before).expect("taken");
+        assert!(worker.on_documents(&joined).is_err(), "{name}");
+        assert_eq!(has(&worker), (3, 4), "{name}: what was in force stays");
         assert_eq!(fake.counter("ombre_documents_rejected_total"), 1, "{name}");
     }
+}
+
+#[test]
+fn a_configuration_with_documents_ends_the_polling_and_may_go_back() {
+    let fake = Fake::default();
+    put(&fake, Kind::Policy, 8, &policy(8));
+    let mut worker = started(&fake);
+    worker.on_tick(1, false);
+    let older = join(&policy(5), &decisions(7, 5));
+    worker.on_documents(&older).expect("taken");
+    assert_eq!(has(&worker), (5, 7));
+    assert!(registry::entries(&fake).is_empty());
+    worker.on_tick(1, false);
+    assert_eq!(worker.host.period.get(), Some(Duration::ZERO));
+    assert_eq!(has(&worker), (5, 7), "what the poller has is not taken");
+    worker.on_configure();
+    assert_eq!(has(&worker), (8, 8));
 }
 
 #[test]
@@ -242,7 +279,7 @@ fn memory_full_of_noise_is_survived() {
         fake.write(key, &[0xff; 77], None);
     }
     let mut worker = started(&fake);
-    worker.on_tick(false);
-    worker.on_tick(false);
+    worker.on_tick(1, false);
+    worker.on_tick(1, false);
     assert_eq!(has(&worker), (0, 0));
 }

@@ -118,7 +118,7 @@ fn taken_together(in_force: &mut InForce, bytes: &[u8]) {
         "nothing is left over"
     );
     if in_force.take(pair.policy).is_ok() {
-        drop(in_force.take(pair.decisions));
+        let _ = in_force.take(pair.decisions);
     }
 }
 

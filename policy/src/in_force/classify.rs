@@ -3,8 +3,9 @@
 
 use subtle::ConstantTimeEq;
 
+use super::Scratch;
 use super::cohort::{Bucketing, bucket};
-use crate::accept::{Negotiated, negotiate};
+use crate::accept::{Negotiated, may_name, negotiate};
 use crate::baggage;
 use crate::color::Color;
 use crate::decisions::{DecisionTable, ServiceDecision};
@@ -12,11 +13,11 @@ use crate::headers::{HeaderMap, Single};
 use crate::plan::paths::Segments;
 use crate::plan::{Plan, RoutePlan, ServicePlan, VerificationPlan};
 use crate::query;
-use crate::request::Request;
+use crate::request::{Field, Request};
 use crate::switches::{FeatureSwitch, Switches};
 use crate::terms::{ColorSource, Detector, OnUnknown, is_unsafe_method};
 use crate::verdict::{
-    Asked, BAGGAGE_KEY, Choice, ColorSeen, Reason, Refusal, Refused, Routed, Verdict,
+    Asked, BAGGAGE_KEY, Choice, Cohort, ColorSeen, Reason, Refusal, Refused, Routed, Verdict,
 };
 use crate::version::Wanted;
 
@@ -29,16 +30,24 @@ pub(super) fn classify<'a>(
     decisions: &DecisionTable,
     switches: &'a Switches,
     headers: HeaderMap<'a>,
-    path: &'a mut Vec<u8>,
-    buffer: &'a mut Vec<u8>,
+    scratch: &'a mut Scratch,
     entropy: impl FnOnce() -> [u8; 16],
 ) -> Verdict<'a> {
+    let Scratch {
+        path,
+        value: buffer,
+        cohorts,
+    } = scratch;
     let request = Request::read(headers);
     let segments = request.segments(path);
     if switches.disables(&segments) {
         return refuse(Refused::DisabledPath, 404, None);
     }
-    let Some(number) = plan.find(request.authority, &segments, request.method) else {
+    let Some(number) = plan.find(
+        request.first(Field::Authority),
+        &segments,
+        request.first(Field::Method),
+    ) else {
         return Verdict::Pass;
     };
     let found = plan
@@ -52,18 +61,19 @@ pub(super) fn classify<'a>(
         return refuse(Refused::DisabledRoute, 404, Some(service));
     }
     let deciding = Deciding {
-        request,
+        request: &request,
         segments: &segments,
         route,
         service,
         decision,
         switches,
     };
-    match deciding.choose(entropy) {
+    match deciding.choose(cohorts, entropy) {
         Ok(choice) => Verdict::Route(Routed {
             plan,
             switches,
             request,
+            cohorts,
             route,
             service,
             choice,
@@ -75,7 +85,7 @@ pub(super) fn classify<'a>(
 
 /// A request on its way to a choice.
 struct Deciding<'a, 's> {
-    request: Request<'a>,
+    request: &'s Request<'a>,
     segments: &'s Segments<'a>,
     route: &'a RoutePlan,
     service: &'a ServicePlan,
@@ -84,7 +94,11 @@ struct Deciding<'a, 's> {
 }
 
 impl<'a> Deciding<'a, '_> {
-    fn choose(&self, entropy: impl FnOnce() -> [u8; 16]) -> Result<Choice<'a>, Refusal<'a>> {
+    fn choose(
+        &self,
+        cohorts: &mut Vec<Cohort>,
+        entropy: impl FnOnce() -> [u8; 16],
+    ) -> Result<Choice<'a>, Refusal<'a>> {
         let color = self.color();
         let verified = self.verified();
         let asked = self.asked();
@@ -112,14 +126,14 @@ impl<'a> Deciding<'a, '_> {
             (None, None) => self.by_color(color),
         };
         let bucketing = Bucketing {
-            request: &self.request,
+            request: self.request,
             service: self.service,
             weight: self.decision.weight,
             switches: self.switches,
         };
-        let bucketed = bucket(&bucketing, pinned.is_some(), entropy);
+        let bucketed = bucket(&bucketing, pinned.is_some(), cohorts, entropy);
         let (mut version, reason) = pinned
-            .or_else(|| Some((bucketed.group_version()?, Reason::Experiment)))
+            .or_else(|| Some((bucketed.group_version?, Reason::Experiment)))
             .or_else(|| Some((bucketed.candidate?, Reason::Rollout)))
             .unwrap_or_else(|| self.default_version());
         let mut degraded = None;
@@ -130,7 +144,7 @@ impl<'a> Deciding<'a, '_> {
             version = fallback;
         }
         if let Some(seconds) = self.decision.frozen(version)
-            && is_unsafe_method(self.request.method)
+            && is_unsafe_method(self.request.first(Field::Method))
         {
             let frozen = refusal(Refused::FrozenWrites, 503, Some(self.service));
             return Err(Refusal {
@@ -146,7 +160,7 @@ impl<'a> Deciding<'a, '_> {
         let Some(serving) = serving else {
             return Err(refusal(Refused::UnknownVersion, 404, Some(self.service)));
         };
-        let (unit, cohorts, rollout) = (bucketed.unit, bucketed.cohorts, bucketed.rollout);
+        let (unit, rollout) = (bucketed.unit, bucketed.rollout);
         Ok(Choice {
             version,
             serving,
@@ -155,7 +169,6 @@ impl<'a> Deciding<'a, '_> {
             color,
             asked,
             unit,
-            cohorts,
             rollout,
         })
     }
@@ -186,19 +199,23 @@ impl<'a> Deciding<'a, '_> {
 
     fn color_in(&self, source: ColorSource) -> Option<Single<'a>> {
         let found = match source {
-            ColorSource::Header => match self.request.color {
+            ColorSource::Header => match self.request.single(Field::Color) {
                 Single::Absent => None,
                 sent => return Some(sent),
             },
-            ColorSource::Baggage if !self.switches.has(FeatureSwitch::Baggage) => None,
-            ColorSource::Baggage => self
-                .request
-                .baggage()
-                .find_map(|value| baggage::get(value, BAGGAGE_KEY)),
+            ColorSource::Baggage => self.color_in_baggage(),
             ColorSource::Cookie => self.request.cookie(COLOR_COOKIE),
             ColorSource::Query => query::get(self.request.query, COLOR_PARAMETER),
         };
         found.map(Single::One)
+    }
+
+    fn color_in_baggage(&self) -> Option<&'a [u8]> {
+        if !self.request.has(Field::Baggage) || !self.switches.has(FeatureSwitch::Baggage) {
+            return None;
+        }
+        let mut all = self.request.all(Field::Baggage);
+        all.find_map(|value| baggage::get(value, BAGGAGE_KEY))
     }
 
     fn by_color(&self, seen: ColorSeen<'_>) -> Option<(u8, Reason)> {
@@ -209,7 +226,7 @@ impl<'a> Deciding<'a, '_> {
 
     /// The version that `X-Stage` names, if the channel is open to this request.
     fn verified(&self) -> Option<u8> {
-        let stage = self.request.stage.value()?;
+        let stage = self.request.single(Field::Stage).value()?;
         let open = match &self.service.verification {
             VerificationPlan::Off => false,
             VerificationPlan::Open => true,
@@ -235,24 +252,12 @@ impl<'a> Deciding<'a, '_> {
     fn asked_in(&self, detector: Detector) -> Option<Asked> {
         let service = self.service;
         let text = match detector {
-            Detector::Accept => {
-                let configured = |wanted| service.wanted(wanted).is_some();
-                let wanted = match negotiate(self.request.accept(), configured) {
-                    Negotiated::NotAsked => return None,
-                    Negotiated::Version(wanted) | Negotiated::Unknown(wanted) => wanted,
-                };
-                let found = service.wanted(wanted);
-                return Some(Asked {
-                    detector,
-                    wanted: Some(wanted),
-                    found,
-                });
-            }
+            Detector::Accept => return self.accepted(),
             Detector::Path => {
                 let at = usize::from(self.route.version_segment?);
                 Single::One(self.segments.get(at)?)
             }
-            Detector::Header => self.request.version,
+            Detector::Header => self.request.single(Field::Version),
             Detector::Query => match query::get(self.request.query, VERSION_PARAMETER) {
                 None => Single::Absent,
                 Some(value) => Single::One(value),
@@ -266,6 +271,26 @@ impl<'a> Deciding<'a, '_> {
             detector,
             wanted,
             found: wanted.and_then(|wanted| service.wanted(wanted)),
+        })
+    }
+
+    /// Most requests have an `Accept`, and most of those name no version.
+    fn accepted(&self) -> Option<Asked> {
+        let mut values = self.request.all(Field::Accept);
+        values.any(may_name).then(|| self.negotiated())?
+    }
+
+    #[inline(never)]
+    fn negotiated(&self) -> Option<Asked> {
+        let configured = |wanted| self.service.wanted(wanted).is_some();
+        let wanted = match negotiate(self.request.all(Field::Accept), configured) {
+            Negotiated::NotAsked => return None,
+            Negotiated::Version(wanted) | Negotiated::Unknown(wanted) => wanted,
+        };
+        Some(Asked {
+            detector: Detector::Accept,
+            wanted: Some(wanted),
+            found: self.service.wanted(wanted),
         })
     }
 

@@ -1,15 +1,13 @@
 //! Cohorts: the unit of a request, its group in each layer's experiment, and its place in the
 //! rollout. Each is bucketed with a seed of its own, so that all are independent.
 
-use arrayvec::ArrayVec;
-
 use crate::hash::Unit;
 use crate::plan::{LayerPlan, ServicePlan};
 use crate::request::Request;
 use crate::slots::lookup;
 use crate::switches::{FeatureSwitch, Switches};
 use crate::terms::UnitSource;
-use crate::verdict::{Cohort, MAX_COHORTS, MINT_COOKIE, MINTED_LENGTH, RolloutSeen, UnitSeen};
+use crate::verdict::{Cohort, MINT_COOKIE, MINTED_LENGTH, RolloutSeen, UnitSeen};
 
 /// What bucketing looks at.
 pub(super) struct Bucketing<'a, 's> {
@@ -23,7 +21,8 @@ pub(super) struct Bucketing<'a, 's> {
 /// Where the request's unit stands.
 pub(super) struct Bucketed<'a> {
     pub(super) unit: UnitSeen<'a>,
-    pub(super) cohorts: ArrayVec<Cohort<'a>, MAX_COHORTS>,
+    /// The version of the first group that has one.
+    pub(super) group_version: Option<u8>,
     pub(super) rollout: Option<RolloutSeen>,
     /// The candidate, when the unit is in its share.
     pub(super) candidate: Option<u8>,
@@ -34,8 +33,10 @@ pub(super) struct Bucketed<'a> {
 pub(super) fn bucket<'a>(
     bucketing: &Bucketing<'a, '_>,
     is_pinned: bool,
+    cohorts: &mut Vec<Cohort>,
     entropy: impl FnOnce() -> [u8; 16],
 ) -> Bucketed<'a> {
+    cohorts.clear();
     let service = bucketing.service;
     let mut units = Units {
         request: bucketing.request,
@@ -44,25 +45,12 @@ pub(super) fn bucket<'a>(
     };
     let mut bucketed = Bucketed {
         unit: UnitSeen::Unneeded,
-        cohorts: ArrayVec::new(),
+        group_version: None,
         rollout: None,
         candidate: None,
     };
-    if bucketing.switches.has(FeatureSwitch::Experiments) {
-        for layer in &service.layers {
-            let sources = if layer.units.is_empty() {
-                &service.units
-            } else {
-                &layer.units
-            };
-            let unit = units.find(sources);
-            bucketed.see(unit);
-            if let Some(cohort) = cohort(layer, unit)
-                && bucketed.cohorts.try_push(cohort).is_err()
-            {
-                break;
-            }
-        }
+    if !service.layers.is_empty() && bucketing.switches.has(FeatureSwitch::Experiments) {
+        bucket_layers(service, &mut units, cohorts, &mut bucketed);
     }
     let rollout = service.rollout.as_ref();
     let rollout = rollout.filter(|_| !is_pinned && bucketing.switches.has(FeatureSwitch::Rollout));
@@ -79,12 +67,30 @@ pub(super) fn bucket<'a>(
     bucketed
 }
 
-impl<'a> Bucketed<'a> {
-    /// The version of the first group that has one.
-    pub(super) fn group_version(&self) -> Option<u8> {
-        self.cohorts.iter().find_map(|cohort| cohort.group.version)
+#[inline(never)]
+fn bucket_layers<'a, E: FnOnce() -> [u8; 16]>(
+    service: &'a ServicePlan,
+    units: &mut Units<'a, '_, E>,
+    cohorts: &mut Vec<Cohort>,
+    bucketed: &mut Bucketed<'a>,
+) {
+    for (number, layer) in service.layers.iter().enumerate() {
+        let sources = if layer.units.is_empty() {
+            &service.units
+        } else {
+            &layer.units
+        };
+        let unit = units.find(sources);
+        bucketed.see(unit);
+        if let Some(cohort) = cohort(number, layer, unit) {
+            let version = || service.group(&cohort)?.version;
+            bucketed.group_version = bucketed.group_version.or_else(version);
+            cohorts.push(cohort);
+        }
     }
+}
 
+impl<'a> Bucketed<'a> {
     /// A minted unit must be told to the client, whatever else was found.
     fn see(&mut self, unit: UnitSeen<'a>) {
         if !matches!(self.unit, UnitSeen::Minted(_)) {
@@ -93,18 +99,25 @@ impl<'a> Bucketed<'a> {
     }
 }
 
-fn cohort<'a>(layer: &'a LayerPlan, unit: UnitSeen<'a>) -> Option<Cohort<'a>> {
+fn cohort(number: usize, layer: &LayerPlan, unit: UnitSeen<'_>) -> Option<Cohort> {
     let Some(bytes) = unit.bytes() else {
         // Without a unit: the default group of the layer's first experiment.
-        let group = layer.experiments.first()?.groups.first()?;
-        return Some(Cohort { group, slot: None });
+        layer.experiments.first()?.groups.first()?;
+        return Some(Cohort {
+            layer: number,
+            experiment: 0,
+            group: 0,
+            slot: None,
+        });
     };
-    let experiment = lookup(&layer.ranges, layer.seed.slot(bytes))?;
-    let experiment = layer.experiments.get(usize::try_from(experiment).ok()?)?;
-    let slot = experiment.seed.slot(bytes);
-    let group = lookup(&experiment.ranges, slot)?;
-    let group = experiment.groups.get(usize::try_from(group).ok()?)?;
+    let experiment = usize::try_from(lookup(&layer.ranges, layer.seed.slot(bytes))?).ok()?;
+    let arms = layer.experiments.get(experiment)?;
+    let slot = arms.seed.slot(bytes);
+    let group = usize::try_from(lookup(&arms.ranges, slot)?).ok()?;
+    arms.groups.get(group)?;
     Some(Cohort {
+        layer: number,
+        experiment,
         group,
         slot: Some(slot.get()),
     })
@@ -138,6 +151,7 @@ impl<'a, E: FnOnce() -> [u8; 16]> Units<'a, '_, E> {
         UnitSeen::Missing
     }
 
+    #[inline(never)]
     fn mint(&mut self) -> UnitSeen<'a> {
         if let Some(unit) = valid(self.request.cookie(MINT_COOKIE.as_bytes())) {
             return UnitSeen::Cookie(MINT_COOKIE, unit);

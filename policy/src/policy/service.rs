@@ -11,7 +11,7 @@ use crate::raw::{RawExperiment, RawService, RawToken, RawVerification, RawVersio
 use crate::terms::{ColorSource, Detector, Metadata, OnUnknown, UnitSource};
 use crate::version::VersionNumber;
 
-/// A request holds its cohorts in a fixed array of this length.
+/// Each costs every request two hashes.
 pub(crate) const MAX_LAYERS: usize = 16;
 /// The article's limit for a version's metadata (§2.3), names of headers not counted.
 pub(crate) const MAX_METADATA_BYTES: usize = 512;

@@ -2,12 +2,12 @@
 
 use std::io::Write;
 
-use super::{Choice, Routed, UnitSeen};
+use super::{Choice, MINTED_LENGTH, Routed, UnitSeen};
 use crate::baggage;
 use crate::headers::Single;
 use crate::plan::RewritePart;
 use crate::plan::VerificationPlan;
-use crate::request::{Request, header};
+use crate::request::{Field, Request, header};
 use crate::switches::FeatureSwitch;
 use crate::terms::{ColorSource, Metadata};
 use crate::verdict::Reason;
@@ -33,16 +33,22 @@ impl Routed<'_> {
         self.write_decision(&mut edit);
         self.write_color(&mut edit);
         self.write_metadata(&mut edit);
-        self.write_cohorts(&mut edit);
-        self.write_cookie(&mut edit);
-        self.write_path(&mut edit);
+        if !self.cohorts.is_empty() {
+            self.write_cohorts(&mut edit);
+        }
+        if let UnitSeen::Minted(unit) = self.choice.unit {
+            self.write_cookie(unit, &mut edit);
+        }
+        if self.route.rewrites.is_some() {
+            self.write_path(&mut edit);
+        }
         self.remove_token(&mut edit);
     }
 
     /// Most requests go where the listener has sent them already.
     fn write_cluster(&self, edit: &mut impl FnMut(Edit<'_>)) {
         let cluster = self.choice.serving.cluster.as_bytes();
-        if self.request.cluster != Single::One(cluster) {
+        if self.request.single(Field::Cluster) != Single::One(cluster) {
             edit(Edit::Set(header::CLUSTER, cluster));
         }
     }
@@ -77,9 +83,16 @@ impl Routed<'_> {
         edit(Edit::Set(header::TAG, color));
         let carried = matches!(seen.source, None | Some(ColorSource::Baggage));
         if !carried && self.switches.has(FeatureSwitch::Baggage) {
-            baggage::merge(self.request.baggage(), BAGGAGE_KEY, color, self.buffer);
-            edit(Edit::Set(header::BAGGAGE, self.buffer));
+            self.write_baggage(edit);
         }
+    }
+
+    #[inline(never)]
+    fn write_baggage(&mut self, edit: &mut impl FnMut(Edit<'_>)) {
+        let color = self.choice.color.color.as_str().as_bytes();
+        let existing = self.request.all(Field::Baggage);
+        baggage::merge(existing, BAGGAGE_KEY, color, self.buffer);
+        edit(Edit::Set(header::BAGGAGE, self.buffer));
     }
 
     /// A client's own claim about stage or build does not go on as if it were ours.
@@ -92,8 +105,8 @@ impl Routed<'_> {
             edit(Edit::Set(name.header(), value.as_bytes()));
         }
         let claims = [
-            (Metadata::Stage, self.request.claims_stage),
-            (Metadata::BuildId, self.request.claims_build),
+            (Metadata::Stage, self.request.has(Field::ClaimedStage)),
+            (Metadata::BuildId, self.request.has(Field::ClaimedBuild)),
         ];
         for (name, claimed) in claims {
             if claimed && !metadata.iter().any(|(known, _)| *known == name) {
@@ -103,24 +116,25 @@ impl Routed<'_> {
     }
 
     /// Requests without a unit get the default group's features, but do not count as the group's.
+    #[inline(never)]
     fn write_cohorts(&mut self, edit: &mut impl FnMut(Edit<'_>)) {
-        let cohorts = &self.choice.cohorts;
         self.buffer.clear();
-        for cohort in cohorts.iter().filter(|cohort| cohort.slot.is_some()) {
-            separate(self.buffer, 0);
-            put(self.buffer, &[&cohort.group.label]);
+        for cohort in self.cohorts.iter().filter(|cohort| cohort.slot.is_some()) {
+            if let Some(group) = self.service.group(cohort) {
+                separate(self.buffer, 0);
+                put(self.buffer, &[&group.label]);
+            }
         }
         if !self.buffer.is_empty() {
             edit(Edit::Set(header::GROUP, self.buffer));
         }
         self.buffer.clear();
         put(self.buffer, &["{"]);
-        for cohort in cohorts
-            .iter()
-            .filter(|cohort| !cohort.group.features.is_empty())
-        {
+        let groups = self.cohorts.iter();
+        let groups = groups.filter_map(|cohort| self.service.group(cohort));
+        for group in groups.filter(|group| !group.features.is_empty()) {
             separate(self.buffer, 1);
-            put(self.buffer, &[&cohort.group.features]);
+            put(self.buffer, &[&group.features]);
         }
         if self.buffer.len() > 1 {
             put(self.buffer, &["}"]);
@@ -128,10 +142,8 @@ impl Routed<'_> {
         }
     }
 
-    fn write_cookie(&mut self, edit: &mut impl FnMut(Edit<'_>)) {
-        let UnitSeen::Minted(unit) = self.choice.unit else {
-            return;
-        };
+    #[inline(never)]
+    fn write_cookie(&mut self, unit: [u8; MINTED_LENGTH], edit: &mut impl FnMut(Edit<'_>)) {
         self.buffer.clear();
         put(self.buffer, &[MINT_COOKIE, "="]);
         self.buffer.extend_from_slice(&unit);
@@ -139,12 +151,13 @@ impl Routed<'_> {
         // Writing to memory cannot fail.
         let _ = write!(self.buffer, "{}", self.service.mint_lifetime);
         put(self.buffer, &["; Path=/; HttpOnly; SameSite=Lax"]);
-        if self.request.is_https {
+        if self.request.first(Field::Proto) == b"https" {
             put(self.buffer, &["; Secure"]);
         }
         edit(Edit::Set(header::SET_COOKIE, self.buffer));
     }
 
+    #[inline(never)]
     fn write_path(&mut self, edit: &mut impl FnMut(Edit<'_>)) {
         let Some(parts) = self.route.rewrite_for(self.choice.version) else {
             return;
@@ -164,9 +177,10 @@ impl Routed<'_> {
                 }
             }
         }
-        let query = self.request.target.get(self.request.path.len()..);
+        let target = self.request.first(Field::Target);
+        let query = target.get(self.request.path.len()..);
         self.buffer.extend_from_slice(query.unwrap_or_default());
-        edit(Edit::Set(header::ORIGINAL_PATH, self.request.target));
+        edit(Edit::Set(header::ORIGINAL_PATH, target));
         edit(Edit::Set(header::PATH, self.buffer));
     }
 

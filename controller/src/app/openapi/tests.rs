@@ -207,6 +207,7 @@ async fn answers_are_what_the_document_says() {
     fixture.call(poll.body(Body::empty()).unwrap()).await;
     let none = || Value::Null;
     for (operation, path, body) in [
+        ("POST /v1/explain", "/v1/explain", json!({ "url": "/shop" })),
         ("PUT /v1/decisions", "/v1/decisions", decisions),
         (
             "PUT /v1/decisions",

@@ -17,6 +17,8 @@ pub(super) const REQUESTS: &str = "envoy_cluster_upstream_rq_completed";
 pub(super) const CLASSES: &str = "envoy_cluster_upstream_rq_xx";
 /// Latencies.
 pub(super) const BUCKETS: &str = "envoy_cluster_upstream_rq_time_bucket";
+/// Seconds since Envoy's start: with less than before, it has restarted.
+pub(super) const UPTIME: &str = "envoy_server_uptime";
 
 const CLUSTER: &str = "envoy_cluster_name";
 const CLASS: &str = "envoy_response_code_class";
@@ -94,6 +96,7 @@ struct Series {
 /// One Envoy's samples: by cluster, what they count.
 #[derive(Default)]
 struct Proxy {
+    uptime: Vec<(f64, String)>,
     clusters: BTreeMap<String, Cluster>,
 }
 
@@ -151,7 +154,7 @@ pub(super) fn parse(body: &[u8], status: StatusCode, now: Moment) -> Result<Samp
     for series in series {
         sort(series, &mut proxies);
     }
-    if proxies.is_empty() {
+    if proxies.values().all(|proxy| proxy.clusters.is_empty()) {
         return Err(AnswerError::Empty);
     }
     let mut samples = Samples {
@@ -181,6 +184,10 @@ fn sort(series: Series, proxies: &mut BTreeMap<String, Proxy>) {
         .map(|(name, value)| format!("{name}=\"{value}\""))
         .collect();
     let proxy = proxies.entry(labels.join(",")).or_default();
+    if name == UPTIME {
+        proxy.uptime = values;
+        return;
+    }
     let cluster = proxy.clusters.entry(cluster).or_default();
     match name.as_str() {
         REQUESTS => cluster.requests = values,
@@ -197,6 +204,8 @@ impl Proxy {
     fn scraped(&self) -> Option<f64> {
         let clusters = self.clusters.values();
         let last = clusters.filter_map(|cluster| cluster.requests.last());
+        // An Envoy that has none of the clusters has answered as well.
+        let last = last.chain(self.uptime.last());
         last.map(|(at, _)| *at).max_by(f64::total_cmp)
     }
 
@@ -211,6 +220,7 @@ impl Proxy {
 
     fn reading(&self, now: Moment) -> Result<Reading, Fault> {
         let scraped = self.scraped().ok_or(Fault::Missing(REQUESTS))?;
+        let uptime = at(&self.uptime, scraped).and_then(count);
         let at = Moment::from_unix_millis(millis(scraped));
         let ahead = at.since(now);
         if ahead > AHEAD {
@@ -226,7 +236,7 @@ impl Proxy {
         Ok(Reading {
             at,
             age: now.since(at),
-            uptime: None,
+            uptime,
             clusters,
         })
     }
@@ -236,7 +246,12 @@ impl Cluster {
     /// What was counted up to a scrape; none when the cluster was not part of it.
     fn totals(&self, scraped: f64) -> Result<Option<ClusterTotals>, Fault> {
         let Some(requests) = at(&self.requests, scraped) else {
-            return Ok(None);
+            let others = self.classes.values();
+            let mut others = others.chain(self.buckets.iter().map(|(_, values)| values));
+            return match others.find(|values| at(values, scraped).is_some()) {
+                Some(_) => Err(Fault::Missing(REQUESTS)),
+                None => Ok(None),
+            };
         };
         let requests = count(requests).ok_or(Fault::NoCount(REQUESTS))?;
         let mut classes = BTreeMap::new();

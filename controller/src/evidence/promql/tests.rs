@@ -25,7 +25,9 @@ const ANSWER: &str = r#"{"status":"success","data":{"resultType":"matrix","resul
 {"metric":{"__name__":"envoy_cluster_upstream_rq_time_bucket","envoy_cluster_name":"c_80","instance":"a:9901","job":"edge","le":"0.5"},"values":[[90.281,"1"],[95.281,"2"]]},
 {"metric":{"__name__":"envoy_cluster_upstream_rq_time_bucket","envoy_cluster_name":"c_80","instance":"a:9901","job":"edge","le":"800"},"values":[[90.281,"3"],[95.281,"6"]]},
 {"metric":{"__name__":"envoy_cluster_upstream_rq_time_bucket","envoy_cluster_name":"c_80","instance":"a:9901","job":"edge","le":"1000"},"values":[[90.281,"3"],[95.281,"7"]]},
-{"metric":{"__name__":"envoy_cluster_upstream_rq_time_bucket","envoy_cluster_name":"c_80","instance":"a:9901","job":"edge","le":"+Inf"},"values":[[90.281,"5"],[95.281,"9"]]}
+{"metric":{"__name__":"envoy_cluster_upstream_rq_time_bucket","envoy_cluster_name":"c_80","instance":"a:9901","job":"edge","le":"+Inf"},"values":[[90.281,"5"],[95.281,"9"]]},
+{"metric":{"__name__":"envoy_server_uptime","instance":"a:9901","job":"edge"},"values":[[90.281,"60"],[95.281,"65"]]},
+{"metric":{"__name__":"envoy_server_uptime","instance":"c:9901","job":"edge"},"values":[[94.5,"7"]]}
 ]}}"#;
 
 const NOW: Moment = Moment::from_unix_millis(96_000);
@@ -56,6 +58,7 @@ fn an_answer_is_read_by_envoy_and_cluster() {
     let labels = [
         r#"instance="a:9901",job="edge""#,
         r#"instance="b:9901",job="edge""#,
+        r#"instance="c:9901",job="edge""#,
     ];
     assert_eq!(names, labels);
     assert_eq!(samples.complaint, None);
@@ -63,6 +66,7 @@ fn an_answer_is_read_by_envoy_and_cluster() {
     let a = first(&samples).unwrap();
     assert_eq!(a.at, Moment::from_unix_millis(95_281));
     assert_eq!(a.age, Millis::new(719));
+    assert_eq!(a.uptime, Some(65));
     // A cluster that the newest scrape does not have is not there.
     assert_eq!(a.clusters.keys().collect::<Vec<_>>(), ["c_80"]);
     let bin = |lower, width| Bin { lower, width };
@@ -81,6 +85,9 @@ fn an_answer_is_read_by_envoy_and_cluster() {
     assert_eq!(totals.latency.at_or_above(800_000), 3);
     let b = samples.proxies[1].1.as_ref().unwrap();
     assert_eq!(b.clusters["c_80"], ClusterTotals::default());
+    assert_eq!(b.uptime, None);
+    let c = samples.proxies[2].1.as_ref().unwrap();
+    assert!(c.clusters.is_empty(), "it has none of them, and answers");
 }
 
 #[test]
@@ -174,6 +181,7 @@ fn an_answer_that_is_none_is_refused_whole() {
     let refused = r#"{"status":"error","errorType":"bad_data","error":"parse error: unexpected"}"#;
     let warned = edited("\"data\"", "\"warnings\":[\"a replica is down\"],\"data\"");
     let none = r#"{"status":"success","data":{"resultType":"matrix","result":[]}}"#;
+    let uptime = r#"{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"__name__":"envoy_server_uptime","instance":"a"},"values":[[95.281,"5"]]}]}}"#;
     for (name, status, text, reason) in [
         ("error", 400, refused, "400 Bad Request: parse error"),
         ("error with 200", 200, refused, "parse error"),
@@ -181,6 +189,7 @@ fn an_answer_that_is_none_is_refused_whole() {
         ("warning", 200, &warned, "a replica is down"),
         ("vector", 200, &edited("matrix", "vector"), "`vector`"),
         ("empty", 200, none, "no sample"),
+        ("none of the clusters", 200, uptime, "no sample"),
         ("web page", 502, "<html>", "502 Bad Gateway, and not as"),
         ("cut", 200, ANSWER.split_at(900).0, "not as a query API"),
         (
@@ -199,14 +208,14 @@ fn an_answer_that_is_none_is_refused_whole() {
 #[test]
 fn the_query_asks_for_exactly_these_clusters() {
     let clusters = ["a.b".to_owned(), "c:80".to_owned(), r#"d"e\f"#.to_owned()];
-    let names = "envoy_cluster_upstream_rq_completed|envoy_cluster_upstream_rq_xx|envoy_cluster_upstream_rq_time_bucket";
+    let names = "envoy_cluster_upstream_rq_completed|envoy_cluster_upstream_rq_xx|envoy_cluster_upstream_rq_time_bucket|envoy_server_uptime";
     assert_eq!(
         query(&clusters, "", Millis::from_secs(15)),
-        format!(r#"{{__name__=~"{names}",envoy_cluster_name=~"a\\.b|c_80|d\"e\\\\f"}}[15000ms]"#)
+        format!(r#"{{__name__=~"{names}",envoy_cluster_name=~"|a\\.b|c_80|d\"e\\\\f"}}[15000ms]"#)
     );
     assert_eq!(
         query(&clusters[1..2], "job=\"edge\"", Millis::new(1500)),
-        format!(r#"{{__name__=~"{names}",envoy_cluster_name=~"c_80",job="edge"}}[1500ms]"#)
+        format!(r#"{{__name__=~"{names}",envoy_cluster_name=~"|c_80",job="edge"}}[1500ms]"#)
     );
 }
 
@@ -258,11 +267,11 @@ async fn a_store_is_asked_by_its_api_and_its_envoys_get_numbers_of_their_own() {
     let patience = Duration::from_secs(20);
     let first = collector.collect(&wanted, NOW, patience).await;
     let second = collector.collect(&wanted, NOW, patience).await;
-    assert_eq!(first.len(), 2);
+    assert_eq!(first.len(), 3);
     assert!(first.values().all(Option::is_some));
     assert_eq!(first, second);
     let status = collector.status().remove(0);
-    assert_eq!((status.proxies, status.answered), (2, Some(NOW)));
+    assert_eq!((status.proxies, status.answered), (3, Some(NOW)));
     assert_eq!(status.error, None);
     assert!(
         !status.url.contains("ann") && !status.url.contains("secret"),

@@ -58,10 +58,10 @@ fn a_node_runs_what_it_accepted_last_and_says_why_it_refused() {
     let mut session = Session::new(Flavor::Sotw, 10);
     session.request(asked("", None)).unwrap();
     push(&mut session, 5, None);
-    seat.note(&session);
+    seat.note(&session, None);
     assert_eq!(applied(&registry), Some(5));
     push(&mut session, 6, Some("broken"));
-    seat.note(&session);
+    seat.note(&session, None);
     assert_eq!(applied(&registry), Some(5));
     let list = registry.list();
     let stream = &list[0].streams[0];
@@ -85,13 +85,13 @@ fn of_two_envoys_with_one_id_the_one_that_is_behind_counts() {
     for (session, seat) in sessions.iter_mut().zip(&seats) {
         session.request(asked("", None)).unwrap();
         push(session, 5, None);
-        seat.note(session);
+        seat.note(session, None);
     }
     push(&mut sessions[0], 6, None);
-    seats[0].note(&sessions[0]);
+    seats[0].note(&sessions[0], None);
     assert_eq!(applied(&registry), Some(5));
     push(&mut sessions[1], 6, None);
-    seats[1].note(&sessions[1]);
+    seats[1].note(&sessions[1], None);
     assert_eq!(applied(&registry), Some(6));
 }
 

@@ -1,6 +1,7 @@
 //! One stream as a task: requests in, responses out, newest catalog in between. What is sent is made
 //! when the one before was taken, so that a slow Envoy gets the latest state, not a queue of old ones.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -14,10 +15,14 @@ use super::bucket::Bucket;
 use super::connection::Peer;
 use super::wire::Wire;
 use super::{Catalog, Shared};
+use crate::message;
 use crate::node::Node;
 use crate::registry::Seat;
 use crate::session::{Event, Session};
-use crate::snapshot::Type;
+use crate::snapshot::{Revisions, Type, Version};
+
+/// What is sent is of the newest snapshot, or of the one before while clusters are still being added.
+const MOST_FILTERS: usize = 64;
 
 /// What a stream says.
 pub(super) type Told<W> = Pin<Box<dyn Stream<Item = Result<<W as Wire>::Told, Status>> + Send>>;
@@ -30,6 +35,12 @@ struct Talk<W: Wire> {
     node: Node,
     seat: Seat,
     session: Session,
+    /// Which revisions lie in which version of the filter, for those that may still be sent.
+    filters: VecDeque<(Version, Revisions)>,
+    /// The same of the one that was sent last.
+    told: Option<(Version, Revisions)>,
+    /// What lies in the filter that was accepted last.
+    filter: Option<Revisions>,
     bucket: Bucket,
     inbound: Streaming<W::Asked>,
     outbound: mpsc::Sender<Result<W::Told, Status>>,
@@ -142,6 +153,9 @@ impl<W: Wire> Talk<W> {
             node,
             seat,
             session,
+            filters: VecDeque::new(),
+            told: None,
+            filter: None,
             bucket: Bucket::new(burst, rate, Instant::now()),
             inbound,
             outbound,
@@ -159,11 +173,12 @@ impl<W: Wire> Talk<W> {
             for response in self.session.responses() {
                 debug!(node = self.node.id(), kind = response.kind.short(), version = %response.version, "xds push");
                 self.shared.observer.sent(response.kind);
+                self.note_filter(&response);
                 if self.outbound.send(Ok(W::told(response))).await.is_err() {
                     return Ok(());
                 }
             }
-            self.seat.note(&self.session);
+            self.seat.note(&self.session, self.filter);
             tokio::select! {
                 message = self.inbound.message() => match message? {
                     Some(asked) => self.take(asked)?,
@@ -180,9 +195,34 @@ impl<W: Wire> Talk<W> {
     }
 
     fn aim(&mut self, catalog: &Option<Arc<dyn Catalog>>) {
-        if let Some(catalog) = catalog {
-            self.session.aim(catalog.snapshot(&self.node));
+        let Some(catalog) = catalog else {
+            return;
+        };
+        let snapshot = catalog.snapshot(&self.node);
+        for filter in snapshot.of(Type::Extension).values() {
+            self.filters
+                .push_back((filter.version(), snapshot.revisions()));
         }
+        while self.filters.len() > MOST_FILTERS {
+            self.filters.pop_front();
+        }
+        self.session.aim(snapshot);
+    }
+
+    /// Takes note of the filter in a response, if there is one.
+    fn note_filter(&mut self, response: &message::Response) {
+        if response.kind != Type::Extension {
+            return;
+        }
+        let sent = |version| {
+            response
+                .resources
+                .iter()
+                .any(|one| one.version() == version)
+        };
+        let mut filters = self.filters.iter().rev();
+        let found = filters.find(|(version, _)| sent(*version)).copied();
+        self.told = found.or(self.told);
     }
 
     fn take(&mut self, asked: W::Asked) -> Result<(), Status> {
@@ -200,7 +240,15 @@ impl<W: Wire> Talk<W> {
         let (node, observer) = (&self.node, &self.shared.observer);
         match event {
             Event::Asked | Event::Stale => {}
-            Event::Accepted { kind, changed } => observer.accepted(node, kind, &changed),
+            Event::Accepted { kind, changed } => {
+                if let Some((version, revisions)) = self.told
+                    && kind == Type::Extension
+                    && changed.iter().any(|one| one.version() == version)
+                {
+                    self.filter = Some(revisions);
+                }
+                observer.accepted(node, kind, &changed);
+            }
             Event::Rejected {
                 kind,
                 version,

@@ -387,6 +387,35 @@ async fn what_was_refused_is_not_sent_again_until_it_changes() {
 }
 
 #[tokio::test]
+async fn a_refused_listener_hides_no_accepted_filter() {
+    let running = Running::start(Limits::default(), None).await;
+    let with_listener = |revision| {
+        let mut snapshot = snapshot(revision, &["a"]);
+        snapshot.insert(Type::Listener, Resource::new("l", b"l".to_vec()));
+        snapshot
+    };
+    running.put(with_listener(5));
+    let mut talk = running.sotw().await;
+    talk.say(asked(Type::Listener, &[])).await;
+    let listener = talk.hear().await;
+    talk.answer(&listener, &[], Some("cannot bind")).await;
+    for revision in [5, 7] {
+        running.put(with_listener(revision));
+        talk.say(asked_again(Type::Extension.url(), &["ombre"]))
+            .await;
+        let filter = talk.hear().await;
+        assert_eq!(filter.type_url, Type::Extension.url());
+        talk.answer(&filter, &["ombre"], None).await;
+        running
+            .until("it decides by the filter", |entry| {
+                entry.applied.map(|applied| applied.policy) == Some(Revision::new(revision))
+                    && entry.streams[0].stage == StageName::Held
+            })
+            .await;
+    }
+}
+
+#[tokio::test]
 async fn a_slow_client_gets_the_newest_state_and_no_queue() {
     let running = Running::start(Limits::default(), None).await;
     running.put(snapshot(0, &["a"]));

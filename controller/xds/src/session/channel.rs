@@ -198,6 +198,14 @@ impl Channel {
         self.under_way.is_none() && self.rejection.is_none()
     }
 
+    /// Whether the client has all that may be referred to, be it in an older version: a refused change
+    /// of a cluster must not hold up a decision to leave it. A refused new one must.
+    pub(super) fn can_be_referred_to(&self) -> bool {
+        let mut refused = self.rejection.iter().flat_map(|rejection| &rejection.parts);
+        self.under_way.is_none()
+            && refused.all(|(name, version)| version.is_none() || self.has.contains_key(name))
+    }
+
     pub(super) fn standing(&self) -> Standing {
         Standing {
             subscribed: self.subscription.has_begun(),

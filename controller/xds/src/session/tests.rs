@@ -296,6 +296,29 @@ fn what_was_refused_is_not_sent_again_until_it_changes() {
 }
 
 #[test]
+fn a_refused_change_of_a_cluster_does_not_hold_up_a_decision() {
+    for flavor in FLAVORS {
+        let (mut session, mut client) = connect(flavor, &snapshot(&[("v1", 1), ("v2", 1)]));
+        settle(&mut session, &mut client);
+        session.aim(snapshot(&[("v1", 1), ("v2", 2)]));
+        client.inbox.extend(session.responses());
+        take_one(&mut session, &mut client, true);
+        settle(&mut session, &mut client);
+        // Away from v2, which Envoy still has as it was.
+        let target = snapshot(&[("v1", 1), ("v2", 2)]);
+        let mut target = copy(&target);
+        target.insert(Type::Extension, Resource::new("ombre", b"v1".to_vec()));
+        session.aim(Arc::new(target));
+        client.inbox.extend(session.responses());
+        settle(&mut session, &mut client);
+        let filter = client.of(Type::Extension);
+        let body = filter.get("ombre").map(|resource| resource.body().to_vec());
+        assert_eq!(body, Some(b"v1".to_vec()), "{flavor:?}");
+        assert!(session.standing(Type::Cluster).rejected.is_some());
+    }
+}
+
+#[test]
 fn a_client_that_resumes_keeps_what_its_routes_refer_to() {
     for flavor in FLAVORS {
         let old = snapshot(&[("v1", 1)]);
@@ -407,6 +430,16 @@ proptest! {
         prop_assert_eq!(session.stage(), &Stage::Settled);
         prop_assert_eq!(session.applied(), Some(&last));
     }
+}
+
+fn copy(snapshot: &Snapshot) -> Snapshot {
+    let mut copy = Snapshot::default();
+    for kind in Type::ALL {
+        for (name, resource) in snapshot.of(kind) {
+            copy.insert(kind, Resource::new(name.clone(), resource.body().to_vec()));
+        }
+    }
+    copy
 }
 
 /// The same in versions that no other snapshot has, referring to the same clusters.

@@ -6,10 +6,12 @@ use serde::Serialize;
 
 use crate::duration::Millis;
 use crate::release::settings::Sustained;
-use crate::release::triggers::sustained::Breach;
+use crate::release::triggers::sustained::{Breach, RatioAccount};
 
-/// A slow ratio surely this many times its limit need not outlast its window.
-const PLAIN: f64 = 1.5;
+/// A ratio surely this many times its limit need not outlast its window. Errors are rarer than slow
+/// requests, so that one more of them by chance weighs more.
+const PLAIN_SLOW: f64 = 1.5;
+const PLAIN_ERRORS: f64 = 1.75;
 
 /// The last judgements' votes, counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -54,9 +56,8 @@ impl Votes {
 
     /// Counts the votes. `spanned` is how many judgements the long window spans.
     ///
-    /// A healthy version has next to no errors but half the slow requests that the limit allows, so
-    /// that now and then a grown window holds too many by chance, and votes within that window are
-    /// no second opinion. A slow breach must therefore outlast its window unless it is plain. The
+    /// At little traffic a window is grown, and now and then it holds too much by chance: votes within that
+    /// window are no second opinion. A breach must therefore outlast its window unless it is plain. The
     /// newest judgement must agree: a fault that has just ended must move nothing.
     pub(super) fn tally(&self, settings: &Sustained, spanned: u64, breach: &Breach) -> Tally {
         let of = settings.of as usize;
@@ -64,15 +65,19 @@ impl Votes {
         let errors = self.count(of, |vote| vote.0);
         let slow = self.count(of, |vote| vote.1);
         let lasting = usize::try_from(spanned).unwrap_or(usize::MAX).max(of);
-        let outlasted = self.count(lasting, |vote| vote.1) >= lasting.saturating_mul(5).div_ceil(6);
-        let plain = breach.slow.lower > PLAIN * breach.slow.limit;
+        let least = lasting.saturating_mul(5).div_ceil(6);
+        let lasts = |plain: f64, account: &RatioAccount, agreed: fn(&(bool, bool)) -> bool| {
+            account.lower > plain * account.limit || self.count(lasting, agreed) >= least
+        };
+        let errors_last = lasts(PLAIN_ERRORS, &breach.errors, |vote| vote.0);
+        let slow_lasts = lasts(PLAIN_SLOW, &breach.slow, |vote| vote.1);
         Tally {
             errors,
             slow,
             need,
             of,
-            errors_sustained: breach.errors.breached && errors >= need,
-            slow_sustained: breach.slow.breached && slow >= need && (plain || outlasted),
+            errors_sustained: breach.errors.breached && errors >= need && errors_last,
+            slow_sustained: breach.slow.breached && slow >= need && slow_lasts,
         }
     }
 
