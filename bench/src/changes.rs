@@ -20,7 +20,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::table::Table;
 
-pub(crate) const ASKED_EVERY: Duration = Duration::from_millis(1);
+const ASKED_EVERY: Duration = Duration::from_millis(1);
 
 /// Measures so many changes of a policy with this many routes on an Envoy that is fed in this way.
 pub(crate) async fn measure(

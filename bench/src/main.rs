@@ -24,9 +24,10 @@ use serde_json::Value;
 
 use requests::Effort;
 use table::Table;
+use xds::pushes::What as Pushed;
 
-/// A policy as people have it, and a large one.
-const CROWD_ROUTES: [usize; 2] = [3, 10_000];
+/// Clients and the routes of their policy.
+const CROWDS: [(usize, usize); 3] = [(1000, 3), (1000, 1000), (100, 10_000)];
 
 /// Measures ombre with a real Envoy.
 #[derive(Parser)]
@@ -65,8 +66,8 @@ enum What {
         #[arg(long, default_value_t = 1000)]
         clients: usize,
         /// Routes of the policy that they are given.
-        #[arg(long)]
-        routes: Option<usize>,
+        #[arg(long, default_value_t = 3)]
+        routes: usize,
     },
     /// How long a worker takes for a document, and what it costs the requests under way.
     Takeover,
@@ -88,8 +89,7 @@ async fn main() -> Result<()> {
         Some(What::Fanout) => fanout::measure(effort.of(20, 5)).await?,
         Some(What::Xds) => xds(effort).await?,
         Some(What::Crowd { clients, routes }) => {
-            let routes = routes.map_or(CROWD_ROUTES.to_vec(), |routes| vec![routes]);
-            crowd(effort, clients, &routes).await?;
+            crowd(effort, &[(clients, routes)]).await?;
         }
         Some(What::Takeover) => takeover::measure().await?,
         Some(What::Failback) => failback(effort).await?,
@@ -101,7 +101,7 @@ async fn main() -> Result<()> {
             changes(effort).await?;
             fanout::measure(effort.of(20, 5)).await?;
             xds(effort).await?;
-            crowd(effort, 1000, &CROWD_ROUTES).await?;
+            crowd(effort, &CROWDS).await?;
             takeover::measure().await?;
             failback(effort).await?;
             plans(effort)?;
@@ -121,21 +121,28 @@ async fn changes(effort: Effort) -> Result<()> {
 
 async fn xds(effort: Effort) -> Result<()> {
     let mut table = Table::default();
-    let pushes = effort.of(300, 60);
     for feed in [Feed::Sotw, Feed::Delta] {
-        xds::pushes::measure(feed, 3, pushes, &mut table).await?;
-        xds::pushes::measure(feed, 10_000, pushes, &mut table).await?;
-        changes::measure(feed, 3, pushes, &mut table).await?;
-        changes::measure(feed, 2000, pushes, &mut table).await?;
+        // Each push is timed in one of two ways.
+        let pushes = effort.of(400, 100);
+        for what in [
+            Pushed::Routes,
+            Pushed::Decisions(3),
+            Pushed::Decisions(10_000),
+        ] {
+            xds::pushes::measure(feed, what, pushes, &mut table).await?;
+        }
+        for routes in [3, 2000] {
+            changes::measure(feed, routes, effort.of(200, 40), &mut table).await?;
+        }
     }
     print!("{table}");
     report::write("xds", &table.markdown(), &table.json())
 }
 
-async fn crowd(effort: Effort, clients: usize, routes: &[usize]) -> Result<()> {
+async fn crowd(effort: Effort, crowds: &[(usize, usize)]) -> Result<()> {
     let (mut markdown, mut json) = (String::new(), Vec::new());
-    for routes in routes {
-        let measured = xds::crowd::measure(clients, *routes, effort.of(50, 10)).await?;
+    for (clients, routes) in crowds {
+        let measured = xds::crowd::measure(*clients, *routes, effort.of(50, 10)).await?;
         let text = measured.markdown();
         println!("{text}");
         markdown.push_str(&text);

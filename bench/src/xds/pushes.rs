@@ -13,7 +13,7 @@ use ombre_policy::load::{SourceFile, load};
 use ombre_policy::plan::Plan;
 use ombre_policy::policy::{Policy, SlotTables};
 use ombre_tests::binaries;
-use ombre_tests::client::{Answer, Ask, Connection};
+use ombre_tests::client::{Ask, Connection};
 use ombre_tests::envoy::{self, CANARY, Config, Envoy, Launcher, Listeners, STABLE};
 use ombre_tests::feed::{self, Feed};
 use ombre_tests::poll::{SOON, eventually};
@@ -30,7 +30,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tonic::Status;
 
-use crate::changes::{ASKED_EVERY, policy};
+use crate::changes::policy;
 use crate::plans::NoFiles;
 use crate::table::Table;
 
@@ -67,8 +67,6 @@ struct Bench {
     feed: watch::Sender<Pushed>,
     heard: UnboundedReceiver<(Instant, Heard)>,
     workers: Vec<Connection>,
-    revision: u64,
-    pushes: u64,
 }
 
 impl Catalog for Fixed {
@@ -94,14 +92,27 @@ impl Observer for Ear {
     fn refused(&self, _: &Status) {}
 }
 
-/// Measures so many pushes of routes and of the filter's configuration, the latter under a policy with
-/// this many routes.
+/// What is pushed.
+#[derive(Clone, Copy)]
+pub(crate) enum What {
+    /// Other routes: another default cluster.
+    Routes,
+    /// The filter's configuration: other decisions under a policy with this many routes.
+    Decisions(usize),
+}
+
+/// Measures so many pushes. Every other pair is watched by requests without a pause on every worker; for
+/// those between, which such a load would hold up, only the acceptance is timed.
 pub(crate) async fn measure(
     feed: Feed,
-    routes: usize,
+    what: What,
     pushes: usize,
     table: &mut Table,
 ) -> Result<()> {
+    let routes = match what {
+        What::Routes => 3,
+        What::Decisions(routes) => routes,
+    };
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let (v1, v2) = (
         Upstream::start("v1", any).await?,
@@ -143,17 +154,18 @@ pub(crate) async fn measure(
         feed: push,
         heard,
         workers: ready?,
-        revision: 1,
-        pushes: 0,
     };
     let name = match feed {
         Feed::Delta => "delta",
-        Feed::File | Feed::Sotw => "state of the world",
+        Feed::File | Feed::Sotw => "SotW",
     };
-    bench.routes(name, pushes, table).await?;
-    bench
-        .decisions(&format!("{name}, {routes} routes"), pushes, table)
-        .await?;
+    let (accepted, seen) = bench.pushes(what, pushes).await?;
+    let what = match what {
+        What::Routes => "RDS".to_owned(),
+        What::Decisions(routes) => format!("ECDS with {routes} routes"),
+    };
+    table.add(format!("{what}, {name}: push -> ACK"), accepted);
+    table.add(format!("{what}, {name}: push -> every worker"), seen);
     stop.send_replace(true);
     drop(bench);
     drop(envoy);
@@ -238,70 +250,69 @@ impl Versions {
 }
 
 impl Bench {
-    async fn routes(&mut self, name: &str, pushes: usize, table: &mut Table) -> Result<()> {
+    async fn pushes(
+        &mut self,
+        what: What,
+        pushes: usize,
+    ) -> Result<(Vec<Duration>, Vec<Duration>)> {
         let (mut accepted, mut seen) = (Vec::new(), Vec::new());
         for push in 1..=pushes {
-            let next = self.versions.fixed(push, 0, self.revision);
+            let (policy, decided) = match what {
+                What::Routes => (push, 0),
+                What::Decisions(_) => (0, push),
+            };
+            let next = self.versions.fixed(policy, decided, 1 + decided as u64);
             let due = if push % 2 == 0 { "v1" } else { "v2" };
-            let goes = move |answer: &Answer| answer.echo().is_ok_and(|echo| echo.version == due);
-            let times = self.push(next, Type::Route, ELSEWHERE, goes).await?;
-            accepted.push(times.0);
-            seen.push(times.1);
+            let watched = push / 2 % 2 == 0;
+            let took = self.push(next, what, due, watched).await?;
+            if watched { &mut seen } else { &mut accepted }.push(took);
+            // Pushes at odd times, so that nothing falls into step with them.
+            sleep(Duration::from_millis(push as u64 * 7 % 20)).await;
         }
-        table.add(format!("RDS push -> ACK, {name}"), accepted);
-        table.add(format!("RDS push -> every worker, {name}"), seen);
-        Ok(())
+        Ok((accepted, seen))
     }
 
-    async fn decisions(&mut self, name: &str, pushes: usize, table: &mut Table) -> Result<()> {
-        let (mut accepted, mut seen) = (Vec::new(), Vec::new());
-        for push in 1..=pushes {
-            self.revision += 1;
-            let next = self.versions.fixed(pushes, push, self.revision);
-            let due = if push % 2 == 0 { "v1" } else { "v2" };
-            let goes = move |answer: &Answer| answer.decision("version") == Some(due);
-            let times = self.push(next, Type::Extension, DECIDED, goes).await?;
-            accepted.push(times.0);
-            seen.push(times.1);
-        }
-        table.add(format!("ECDS push -> ACK, {name}"), accepted);
-        table.add(format!("ECDS push -> every worker, {name}"), seen);
-        Ok(())
-    }
-
-    /// Pushes; returns how long it took to be accepted, and until the last worker `goes` by it.
+    /// Pushes; returns how long it took until the last worker sends requests to the version that is due,
+    /// or, if it is not watched, until the push was accepted.
     async fn push(
         &mut self,
         next: Arc<dyn Catalog>,
-        kind: Type,
-        path: &'static str,
-        goes: impl Fn(&Answer) -> bool + Copy + Send + 'static,
-    ) -> Result<(Duration, Duration)> {
+        what: What,
+        due: &'static str,
+        watched: bool,
+    ) -> Result<Duration> {
         while self.heard.try_recv().is_ok() {}
+        let kind = match what {
+            What::Routes => Type::Route,
+            What::Decisions(_) => Type::Extension,
+        };
         let start = Instant::now();
         self.feed.send_replace(Some(next));
+        let mut acceptance = None;
+        if !watched {
+            acceptance = Some(accepted(&mut self.heard, kind).await?);
+        }
         let mut asking = JoinSet::new();
         for worker in self.workers.drain(..) {
-            asking.spawn(asked(worker, path, goes));
+            asking.spawn(asked(worker, what, due));
         }
-        let accepted = timeout(SOON, accepted(&mut self.heard, kind)).await;
-        let accepted = accepted.context("no ACK")??;
         let mut last = start;
         while let Some(worker) = asking.join_next().await {
             let (worker, went) = worker??;
             last = last.max(went);
             self.workers.push(worker);
         }
-        // Pushes at odd times, so that nothing falls into step with them.
-        self.pushes += 1;
-        sleep(Duration::from_millis(self.pushes * 7 % 20)).await;
-        Ok((accepted - start, last - start))
+        if watched {
+            accepted(&mut self.heard, kind).await?;
+        }
+        Ok(acceptance.unwrap_or(last) - start)
     }
 }
 
 async fn accepted(heard: &mut UnboundedReceiver<(Instant, Heard)>, kind: Type) -> Result<Instant> {
     loop {
-        let (when, answer) = heard.recv().await.context("the server ended")?;
+        let answer = timeout(SOON, heard.recv()).await.context("no ACK")?;
+        let (when, answer) = answer.context("the server ended")?;
         match answer {
             Ok(accepted) if accepted == kind => return Ok(when),
             Ok(_) => {}
@@ -310,21 +321,20 @@ async fn accepted(heard: &mut UnboundedReceiver<(Instant, Heard)>, kind: Type) -
     }
 }
 
-/// Asks until the answer is as it should be; returns when that was.
-async fn asked(
-    mut worker: Connection,
-    path: &str,
-    goes: impl Fn(&Answer) -> bool,
-) -> Result<(Connection, Instant)> {
+/// Asks until the answer comes from the version that is due; returns when that was.
+async fn asked(mut worker: Connection, what: What, due: &str) -> Result<(Connection, Instant)> {
+    let path = match what {
+        What::Routes => ELSEWHERE,
+        What::Decisions(_) => DECIDED,
+    };
     let ask = Ask::get(path).header("x-user-id", "u1");
     let start = Instant::now();
     loop {
         let answer = worker.ask(&ask).await?;
         let now = Instant::now();
-        if goes(&answer) {
+        if answer.echo()?.version == due {
             return Ok((worker, now));
         }
         ensure!(now - start < SOON, "a worker never does: {}", answer.seen());
-        sleep(ASKED_EVERY).await;
     }
 }
