@@ -62,12 +62,12 @@ enum What {
     Xds,
     /// Very many xDS clients of one controller.
     Crowd {
-        /// How many.
-        #[arg(long, default_value_t = 1000)]
-        clients: usize,
-        /// Routes of the policy that they are given.
-        #[arg(long, default_value_t = 3)]
-        routes: usize,
+        /// So many of them, and no other crowd.
+        #[arg(long)]
+        clients: Option<usize>,
+        /// Under a policy with so many routes, and no other crowd.
+        #[arg(long)]
+        routes: Option<usize>,
     },
     /// How long a worker takes for a document, and what it costs the requests under way.
     Takeover,
@@ -89,7 +89,14 @@ async fn main() -> Result<()> {
         Some(What::Fanout) => fanout::measure(effort.of(20, 5)).await?,
         Some(What::Xds) => xds(effort).await?,
         Some(What::Crowd { clients, routes }) => {
-            crowd(effort, &[(clients, routes)]).await?;
+            let [first, ..] = CROWDS;
+            match (clients, routes) {
+                (None, None) => crowd(effort, &CROWDS).await?,
+                _ => {
+                    let one = (clients.unwrap_or(first.0), routes.unwrap_or(first.1));
+                    crowd(effort, &[one]).await?;
+                }
+            }
         }
         Some(What::Takeover) => takeover::measure().await?,
         Some(What::Failback) => failback(effort).await?,

@@ -222,7 +222,7 @@ impl Versions {
 
     /// What Envoy gets under one of the policies and one of the tables.
     fn fixed(&self, policy: usize, table: usize, decisions: u64) -> Arc<dyn Catalog> {
-        let pick = |index: usize| index % 2 == 0;
+        let pick = |index: usize| index.is_multiple_of(2);
         let [first, second] = &self.policies;
         let policy = if pick(policy) { first } else { second };
         let [none, all] = &self.tables;
