@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use ombre_tests::client::{Ask, Connection};
+use ombre_tests::feed::Feed;
 use ombre_tests::poll::SOON;
 use ombre_tests::stack::{PROBE, Stack};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -21,18 +22,28 @@ use crate::table::Table;
 
 const ASKED_EVERY: Duration = Duration::from_millis(1);
 
-/// Measures so many changes of a policy with this many routes.
-pub(crate) async fn measure(routes: usize, edits: usize, table: &mut Table) -> Result<()> {
-    let (saved, sent) = Stack::with(&policy(routes, 0), async |stack| {
+/// Measures so many changes of a policy with this many routes on an Envoy that is fed in this way.
+pub(crate) async fn measure(
+    feed: Feed,
+    routes: usize,
+    edits: usize,
+    table: &mut Table,
+) -> Result<()> {
+    let (saved, sent) = Stack::fed(feed, &policy(routes, 0), async |stack| {
         changes(stack, routes, edits as u64).await
     })
     .await?;
+    let fed = match feed {
+        Feed::File => "",
+        Feed::Sotw => ", xDS",
+        Feed::Delta => ", delta xDS",
+    };
     table.add(
-        format!("file saved -> every worker decides, {routes} routes"),
+        format!("file saved -> every worker decides, {routes} routes{fed}"),
         saved,
     );
     table.add(
-        format!("controller -> every worker decides, {routes} routes"),
+        format!("controller -> every worker decides, {routes} routes{fed}"),
         sent,
     );
     Ok(())

@@ -13,14 +13,21 @@ mod requests;
 mod statistics;
 mod table;
 mod takeover;
+mod xds;
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use ombre_tests::feed::Feed;
+use serde_json::Value;
 
 use requests::Effort;
 use table::Table;
+use xds::pushes::What as Pushed;
+
+/// Clients and the routes of their policy.
+const CROWDS: [(usize, usize); 3] = [(1000, 3), (1000, 1000), (100, 10_000)];
 
 /// Measures ombre with a real Envoy.
 #[derive(Parser)]
@@ -51,6 +58,17 @@ enum What {
     Changes,
     /// How long a decision takes to many waiting filters, and what those cost the controller.
     Fanout,
+    /// From a push over xDS, or a file saved, to Envoy's answer and the first request decided by it.
+    Xds,
+    /// Very many xDS clients of one controller.
+    Crowd {
+        /// So many of them, and no other crowd.
+        #[arg(long)]
+        clients: Option<usize>,
+        /// Under a policy with so many routes, and no other crowd.
+        #[arg(long)]
+        routes: Option<usize>,
+    },
     /// How long a worker takes for a document, and what it costs the requests under way.
     Takeover,
     /// From a fault of the candidate to the last request that meets it, and where the time goes.
@@ -69,6 +87,17 @@ async fn main() -> Result<()> {
         Some(What::Memory) => requests::memory::measure()?,
         Some(What::Changes) => changes(effort).await?,
         Some(What::Fanout) => fanout::measure(effort.of(20, 5)).await?,
+        Some(What::Xds) => xds(effort).await?,
+        Some(What::Crowd { clients, routes }) => {
+            let [first, ..] = CROWDS;
+            match (clients, routes) {
+                (None, None) => crowd(effort, &CROWDS).await?,
+                _ => {
+                    let one = (clients.unwrap_or(first.0), routes.unwrap_or(first.1));
+                    crowd(effort, &[one]).await?;
+                }
+            }
+        }
         Some(What::Takeover) => takeover::measure().await?,
         Some(What::Failback) => failback(effort).await?,
         Some(What::Plans) => plans(effort)?,
@@ -78,6 +107,8 @@ async fn main() -> Result<()> {
             requests::memory::measure()?;
             changes(effort).await?;
             fanout::measure(effort.of(20, 5)).await?;
+            xds(effort).await?;
+            crowd(effort, &CROWDS).await?;
             takeover::measure().await?;
             failback(effort).await?;
             plans(effort)?;
@@ -89,10 +120,43 @@ async fn main() -> Result<()> {
 async fn changes(effort: Effort) -> Result<()> {
     let mut table = Table::default();
     for routes in [3, 2000] {
-        changes::measure(routes, effort.of(300, 60), &mut table).await?;
+        changes::measure(Feed::File, routes, effort.of(300, 60), &mut table).await?;
     }
     print!("{table}");
     report::write("changes", &table.markdown(), &table.json())
+}
+
+async fn xds(effort: Effort) -> Result<()> {
+    let mut table = Table::default();
+    for feed in [Feed::Sotw, Feed::Delta] {
+        // Each push is timed in one of two ways.
+        let pushes = effort.of(400, 100);
+        for what in [
+            Pushed::Routes,
+            Pushed::Decisions(3),
+            Pushed::Decisions(10_000),
+        ] {
+            xds::pushes::measure(feed, what, pushes, &mut table).await?;
+        }
+        for routes in [3, 2000] {
+            changes::measure(feed, routes, effort.of(200, 40), &mut table).await?;
+        }
+    }
+    print!("{table}");
+    report::write("xds", &table.markdown(), &table.json())
+}
+
+async fn crowd(effort: Effort, crowds: &[(usize, usize)]) -> Result<()> {
+    let (mut markdown, mut json) = (String::new(), Vec::new());
+    for (clients, routes) in crowds {
+        let measured = xds::crowd::measure(*clients, *routes, effort.of(50, 10)).await?;
+        let text = measured.markdown();
+        println!("{text}");
+        markdown.push_str(&text);
+        markdown.push('\n');
+        json.push(measured.json());
+    }
+    report::write("crowd", &markdown, &Value::Array(json))
 }
 
 async fn failback(effort: Effort) -> Result<()> {

@@ -40,7 +40,8 @@ struct Row {
     mixed: f64,
 }
 
-struct NoFiles;
+/// Policies that name no other file.
+pub(crate) struct NoFiles;
 
 impl Files for NoFiles {
     fn read(&self, _: &str, path: &str) -> Result<SourceFile, String> {

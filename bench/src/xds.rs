@@ -1,0 +1,4 @@
+//! xDS, measured: from a push to Envoy's answer and to the traffic, and how a crowd of clients is served.
+
+pub(crate) mod crowd;
+pub(crate) mod pushes;
