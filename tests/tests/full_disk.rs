@@ -10,7 +10,7 @@ use ombre_tests::poll::eventually;
 use ombre_tests::release::{LONG, release, text};
 use ombre_tests::stack::Stack;
 use ombre_tests::upstream::Faults;
-use serde_json::{Value, json};
+use serde_json::json;
 
 const CONNECTIONS: usize = 4;
 const PACE: Duration = Duration::from_millis(10);
