@@ -128,6 +128,7 @@ pub(crate) async fn measure(
         feed: pushed,
         observer: Arc::new(Ear(ear)),
         registry: Arc::new(Registry::new(1, 10)),
+        archive: Arc::default(),
         limits: Limits::default(),
         tls: None,
     };
