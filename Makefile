@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench bench-quick build wasm envoy clean
+.PHONY: help run test test-envoys check bench bench-quick build wasm envoy clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ run: ## build everything and start the demo: two versions, the controller and En
 
 test: ## run every test: unit, property, wasm in Node, HTTP, real Envoy
 	@.ci/test
+
+test-envoys: ## run the routing and swap tests on every supported Envoy: 1.37 to 1.40
+	@.ci/test-envoys
 
 check: ## formatting, lints for host and wasm, docs, licences, stray files
 	@.ci/check

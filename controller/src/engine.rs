@@ -331,6 +331,10 @@ impl Engine {
 
     async fn ordered(&mut self, name: &str, order: Order) -> Result<(), OrderError> {
         if !self.services.contains_key(name) {
+            // It may be of a policy that came into force since the last tick.
+            self.follow().await;
+        }
+        if !self.services.contains_key(name) {
             return Err(OrderError::NoRelease(name.to_owned()));
         }
         let outcome = self.step(name, Event::Operator(order)).await;

@@ -224,6 +224,9 @@ impl Publisher {
         let (table, problems) = now
             .compiled
             .applicable_both(&held.saved.decisions, &held.saved.released);
+        // An Envoy that is served over xDS takes whatever it is given, so what one has seen must never
+        // be older after a restart: a frozen write would come back.
+        self.report_save(&mut held);
         self.hand_out_decisions(revision, now.revision, &table);
         self.documents.refresh(
             Kind::Policy,
@@ -239,7 +242,6 @@ impl Publisher {
                 ..now
             });
         });
-        self.report_save(&mut held);
         Some(revision)
     }
 

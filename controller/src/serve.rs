@@ -40,7 +40,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::default());
     let publisher = Arc::new(Publisher::new(dir, saved, Arc::clone(&metrics)));
     let (stop, stopped) = watch::channel(false);
-    let xds = Xds::bind(&args.xds, &stopped).await?;
+    let xds = Xds::bind(&args.xds, &args.state_dir, &stopped).await?;
     let nodes = Arc::new(Nodes::with_xds(xds.as_ref().map(Xds::registry)));
     let clients = Clients::new(args.trust.ca_file.as_deref())?;
     let (engine, handle) = engine(&args, &clients, &publisher, &nodes, &metrics)?;

@@ -6,13 +6,16 @@ mod catalog;
 #[cfg(test)]
 mod tests;
 
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use ombre_xds::archive::Archive;
 use ombre_xds::registry::Registry;
 use ombre_xds::server::{Limits, Server};
 use ombre_xds::tls::{Files, Tls};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{broadcast, watch};
 use tracing::{error, info, warn};
 
@@ -26,6 +29,11 @@ use crate::publish::Publisher;
 const MOST_NODES: usize = 10_000;
 /// An Envoy that asks each service by itself has five, and twice as many while it reconnects.
 const MOST_STREAMS_EACH: usize = 20;
+/// Connections that wait to be accepted: after a restart all Envoys come at once. The system may allow
+/// fewer.
+const BACKLOG: u32 = 4096;
+/// In the state directory.
+const ARCHIVE: &str = "xds-clusters";
 /// Accepted clusters that nobody has looked at yet.
 const NEWS: usize = 1024;
 
@@ -33,6 +41,7 @@ const NEWS: usize = 1024;
 pub struct Xds {
     listener: TcpListener,
     tls: Option<Tls>,
+    archive: Archive,
     wasm: String,
     registry: Arc<Registry>,
     clusters: broadcast::Sender<ClusterAccepted>,
@@ -46,6 +55,7 @@ impl Xds {
     /// be served without them and nobody has said that this is meant.
     pub async fn bind(
         args: &XdsArgs,
+        state_dir: &Path,
         stop: &watch::Receiver<bool>,
     ) -> anyhow::Result<Option<Self>> {
         let XdsArgs {
@@ -59,9 +69,7 @@ impl Xds {
         let (Some(address), Some(wasm)) = (xds_listen, xds_wasm) else {
             return Ok(None);
         };
-        let listener = TcpListener::bind(address)
-            .await
-            .with_context(|| format!("cannot listen on {address}"))?;
+        let listener = listen(address).with_context(|| format!("cannot listen on {address}"))?;
         let address = listener.local_addr()?;
         let tls = match (xds_tls_cert, xds_tls_key, xds_tls_client_ca) {
             (Some(cert), Some(key), Some(client_ca)) => {
@@ -85,6 +93,7 @@ impl Xds {
         Ok(Some(Self {
             listener,
             tls,
+            archive: Archive::open(state_dir.join(ARCHIVE)),
             wasm,
             registry: Arc::new(Registry::new(MOST_NODES, MOST_STREAMS_EACH)),
             clusters: broadcast::Sender::new(NEWS),
@@ -115,6 +124,7 @@ impl Xds {
             feed,
             observer: Arc::new(account),
             registry: self.registry,
+            archive: Arc::new(self.archive),
             limits: Limits::default(),
             tls: self.tls,
         };
@@ -125,4 +135,14 @@ impl Xds {
         };
         tokio::join!(following, serving);
     }
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }

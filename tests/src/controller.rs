@@ -140,6 +140,18 @@ impl Controller {
         Ok((answer.status().as_u16(), answer.text().await?))
     }
 
+    /// From the next start on, another value for one of its arguments.
+    ///
+    /// # Errors
+    /// When it has no such argument.
+    pub fn change_argument(&mut self, name: &str, value: &str) -> Result<()> {
+        let arguments = &mut self.settings.arguments;
+        let at = arguments.iter().position(|argument| argument == name);
+        let place = at.and_then(|at| arguments.get_mut(at + 1));
+        value.clone_into(place.with_context(|| format!("there is no {name}"))?);
+        Ok(())
+    }
+
     /// SIGKILL.
     ///
     /// # Errors

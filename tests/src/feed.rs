@@ -74,10 +74,11 @@ pub fn bootstrap(
     node: &str,
     controller: SocketAddr,
     admin: SocketAddr,
-    more: &[&str],
+    more: &[impl AsRef<str>],
 ) -> Result<String> {
     let mut command = Command::new(binaries::ombre()?);
     command.args(["bootstrap", "--node", node]);
+    let more: Vec<&str> = more.iter().map(AsRef::as_ref).collect();
     if !more.contains(&"--cluster") {
         command.args(["--cluster", "edge"]);
     }

@@ -1,12 +1,17 @@
-//! What the controller knows of the Envoys that it serves over xDS, and waiting for one of them.
+//! The Envoys that a controller serves over xDS: what it knows of them, waiting for one of them, and
+//! one more than the stack has.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use crate::binaries;
 use crate::controller::Controller;
+use crate::envoy::{self, Config, Envoy, Launcher, Listeners};
+use crate::feed::{self, Feed};
 use crate::poll::eventually;
+use crate::stack::Stack;
 
 /// An Envoy that holds something back waits for 15 s by itself.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -39,6 +44,29 @@ impl InForce {
             decisions: number("/decisions/revision")?,
         })
     }
+}
+
+/// One Envoy more that the stack's controller serves over xDS. It is not waited for.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn join(
+    stack: &Stack,
+    feed: Feed,
+    name: &str,
+    listeners: Listeners,
+    more: &[&str],
+) -> Result<Envoy> {
+    let dir = stack.dir().join(name);
+    std::fs::create_dir_all(&dir)?;
+    let text = feed::bootstrap(feed, name, stack.xds()?, listeners.admin.address(), more)?;
+    let settings = envoy::Settings {
+        config: Config::Bootstrap(text),
+        concurrency: 1,
+        launcher: Launcher::Program(binaries::envoy()?),
+        environment: Vec::new(),
+    };
+    Envoy::start(settings, listeners, &dir)
 }
 
 /// How the controller sees an Envoy.

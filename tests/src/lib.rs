@@ -16,5 +16,6 @@ pub mod ports;
 pub mod process;
 pub mod prometheus;
 pub mod release;
+pub mod silent;
 pub mod stack;
 pub mod upstream;

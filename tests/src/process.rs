@@ -109,6 +109,18 @@ impl Process {
         }
     }
 
+    /// Bytes of memory that it holds now.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn memory(&self) -> Result<u64> {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.id()))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        let kib: u64 = number.context("no VmRSS")?.parse()?;
+        Ok(kib * 1024)
+    }
+
     /// Lets no file of the program grow beyond so many bytes, as if the disk were full; `None` lifts
     /// the limit.
     ///

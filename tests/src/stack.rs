@@ -63,6 +63,7 @@ pub struct Setup {
     edits: Vec<(String, String)>,
     admin: Option<String>,
     arguments: Vec<String>,
+    bootstrap: Vec<String>,
 }
 
 impl Setup {
@@ -80,6 +81,7 @@ impl Setup {
             edits: Vec::new(),
             admin: None,
             arguments: Vec::new(),
+            bootstrap: Vec::new(),
         }
     }
 
@@ -144,6 +146,14 @@ impl Setup {
     pub fn arguments(mut self, arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(|argument| (*argument).to_owned());
         self.arguments.extend(arguments);
+        self
+    }
+
+    /// The same with arguments more for `ombre bootstrap`.
+    #[must_use]
+    pub fn bootstrap(mut self, arguments: &[&str]) -> Self {
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned());
+        self.bootstrap.extend(arguments);
         self
     }
 
@@ -332,6 +342,7 @@ impl Stack {
             edits,
             admin,
             mut arguments,
+            bootstrap,
         } = setup;
         let probe = headers.iter().fold(Ask::get(PROBE), |ask, (name, value)| {
             ask.header(name, value)
@@ -384,7 +395,7 @@ impl Stack {
                 "envoy-1",
                 xds.address(),
                 listeners.admin.address(),
-                &[],
+                &bootstrap,
             )?),
             None => Config::Example {
                 template: template(example, timeout, edits)?,

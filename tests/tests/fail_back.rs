@@ -136,7 +136,11 @@ async fn log(stack: &Stack, changes: &[(String, u64)]) -> Result<()> {
 }
 
 /// Writes one after the other over one connection, and notes who took each: a version or nobody.
-async fn write(address: SocketAddr, stop: watch::Receiver<bool>) -> Result<Vec<String>> {
+async fn write(
+    address: SocketAddr,
+    begun: watch::Sender<bool>,
+    stop: watch::Receiver<bool>,
+) -> Result<Vec<String>> {
     let mut connection = Connection::open(address).await?;
     let ask = Ask::new("POST", "/shop/a").header("x-user-id", "ann");
     let mut owners: Vec<String> = Vec::new();
@@ -149,6 +153,7 @@ async fn write(address: SocketAddr, stop: watch::Receiver<bool>) -> Result<Vec<S
         };
         if owners.last() != Some(&owner) {
             owners.push(owner);
+            begun.send_replace(true);
         }
         sleep(Duration::from_millis(2)).await;
     }
@@ -181,7 +186,9 @@ async fn a_controller_killed_in_a_fail_back_ends_it_without_loss(feed: Feed) -> 
                 .await?;
             }
             let (stop, stopping) = watch::channel(false);
-            let writer = tokio::spawn(write(stack.envoy.address(), stopping));
+            let (begin, mut begun) = watch::channel(false);
+            let writer = tokio::spawn(write(stack.envoy.address(), begin, stopping));
+            begun.wait_for(|begun| *begun).await?;
             let changes: Vec<(String, u64)> = (0..200)
                 .map(|number| (format!("key-{}", number % 50), round * 1000 + number))
                 .collect();

@@ -7,11 +7,11 @@ use anyhow::{Context, Result, ensure};
 use ombre_tests::client::Ask;
 use ombre_tests::load::{Load, Shot};
 use ombre_tests::poll::eventually;
+use ombre_tests::release::{LONG, release, text};
 use ombre_tests::stack::Stack;
 use ombre_tests::upstream::Faults;
 use serde_json::{Value, json};
 
-const LONG: Duration = Duration::from_secs(60);
 const CONNECTIONS: usize = 4;
 const PACE: Duration = Duration::from_millis(10);
 
@@ -28,12 +28,12 @@ services:
       evidence: { interval: 250ms, judge: 500ms }
 "#;
 
-async fn release(stack: &Stack) -> Result<Value> {
-    stack.controller.json("/v1/services/shop").await
-}
-
-fn text<'a>(value: &'a Value, path: &str) -> &'a str {
-    value.pointer(path).and_then(Value::as_str).unwrap_or("-")
+/// Waits until the release is one, which is kept on the disk.
+async fn begun(stack: &Stack) -> Result<()> {
+    eventually(LONG, "the release begins", async || {
+        release(stack).await.map(drop)
+    })
+    .await
 }
 
 /// Waits until `/readyz` answers so, and has `part` in its text.
@@ -57,6 +57,7 @@ fn load(stack: &Stack) -> Result<Load> {
 async fn a_full_disk_moves_nothing_until_there_is_room() -> Result<()> {
     Stack::with(POLICY, async |stack| {
         ready(stack, 200, "ready").await?;
+        begun(stack).await?;
         let traffic = load(stack)?;
         stack.controller.process().limit_files(Some(0))?;
         ready(stack, 503, "releases cannot be kept and do not move").await?;

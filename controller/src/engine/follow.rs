@@ -81,7 +81,11 @@ impl Engine {
             compiled,
             again: !done,
         });
-        self.publish().await;
+        let told = self.publish().await;
+        // The share that a release begins with stands in the policy, and is no step that is told apart.
+        for service in self.services.values_mut() {
+            service.published = service.published.or(told);
+        }
     }
 
     /// Whether the release now follows what is wanted of it.

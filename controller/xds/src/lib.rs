@@ -1,6 +1,7 @@
 //! ombre's xDS server: the protocol as a pure state machine, the gRPC services around it, and the
 //! resources that a policy means.
 
+pub mod archive;
 pub mod message;
 pub mod node;
 pub mod registry;

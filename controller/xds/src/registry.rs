@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use crate::message::Flavor;
 use crate::node::Node;
 use crate::session::{Session, Stage, Standing};
-use crate::snapshot::{Revisions, Snapshot, Type};
+use crate::snapshot::{Revisions, Type};
 
 /// The Envoys that are or were connected, by node id.
 #[derive(Debug)]
@@ -83,8 +83,6 @@ pub(crate) struct Seat {
     registry: Arc<Registry>,
     id: String,
     number: u64,
-    /// What the node had on the stream before this one.
-    pub(crate) past: Option<Arc<Snapshot>>,
 }
 
 #[derive(Debug, Default)]
@@ -98,7 +96,6 @@ struct Table {
 struct Known {
     node: Node,
     streams: BTreeMap<u64, StreamStatus>,
-    past: Option<Arc<Snapshot>>,
     applied: Option<Revisions>,
     applied_since: SystemTime,
     first_seen: SystemTime,
@@ -168,7 +165,6 @@ impl Registry {
         let known = known.or_insert_with(|| Known {
             node: node.clone(),
             streams: BTreeMap::new(),
-            past: None,
             applied: None,
             applied_since: now,
             first_seen: now,
@@ -192,7 +188,6 @@ impl Registry {
             registry: Arc::clone(self),
             id: node.id().to_owned(),
             number,
-            past: known.past.clone(),
         })
     }
 
@@ -213,9 +208,6 @@ impl Seat {
         known.last_seen = now;
         if let Some(status) = known.streams.get_mut(&self.number) {
             status.note(session, filter, now);
-        }
-        if let Some(applied) = session.applied() {
-            known.past = Some(Arc::clone(applied));
         }
         known.reckon(now);
     }

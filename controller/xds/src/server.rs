@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tonic::transport::Server as Grpc;
 
+use crate::archive::Archive;
 use crate::node::Node;
 use crate::registry::Registry;
 use crate::snapshot::{Resource, Snapshot, Type};
@@ -71,6 +72,7 @@ pub(crate) struct Shared {
     feed: Feed,
     observer: Arc<dyn Observer>,
     registry: Arc<Registry>,
+    archive: Arc<Archive>,
     limits: Limits,
     places: Arc<Semaphore>,
     stop: watch::Receiver<bool>,
@@ -84,6 +86,8 @@ pub struct Server {
     pub observer: Arc<dyn Observer>,
     /// Where nodes are listed.
     pub registry: Arc<Registry>,
+    /// What Envoys may have from before.
+    pub archive: Arc<Archive>,
     /// What is taken.
     pub limits: Limits,
     /// Certificates; without them anybody who connects is believed.
@@ -120,6 +124,7 @@ impl Server {
             feed,
             observer,
             registry,
+            archive,
             limits,
             tls,
         } = self;
@@ -129,6 +134,7 @@ impl Server {
             feed,
             observer,
             registry,
+            archive,
             places: Arc::new(Semaphore::new(limits.streams)),
             stop: stop.clone(),
             limits: limits.clone(),

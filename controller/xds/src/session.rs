@@ -122,9 +122,9 @@ impl Session {
         }
     }
 
-    /// What the client may have from an earlier stream, should it turn out to resume one.
-    pub fn remember(&mut self, past: &Snapshot) {
-        self.channels.cluster.remember(past.of(Type::Cluster));
+    /// The clusters that the client has from an earlier stream, where its first request cannot say so.
+    pub fn remember(&mut self, clusters: Resources) {
+        self.channels.cluster.remember(clusters);
     }
 
     /// Takes a request.

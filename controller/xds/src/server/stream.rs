@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use futures_util::stream::{Stream, unfold};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout};
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, info, warn};
@@ -15,7 +16,7 @@ use super::bucket::Bucket;
 use super::connection::Peer;
 use super::wire::Wire;
 use super::{Catalog, Shared};
-use crate::message;
+use crate::message::{self, Flavor};
 use crate::node::Node;
 use crate::registry::Seat;
 use crate::session::{Event, Session};
@@ -140,10 +141,7 @@ impl<W: Wire> Talk<W> {
         }
         let full = |full: crate::registry::Full| Status::resource_exhausted(full.to_string());
         let seat = shared.registry.seat(&node, W::FLAVOR).map_err(full)?;
-        let mut session = Session::new(W::FLAVOR, shared.limits.names);
-        if let Some(past) = &seat.past {
-            session.remember(past);
-        }
+        let session = Session::new(W::FLAVOR, shared.limits.names);
         let (burst, rate) = (
             shared.limits.request_burst,
             shared.limits.requests_per_second,
@@ -173,6 +171,9 @@ impl<W: Wire> Talk<W> {
             for response in self.session.responses() {
                 debug!(node = self.node.id(), kind = response.kind.short(), version = %response.version, "xds push");
                 self.shared.observer.sent(response.kind);
+                if W::FLAVOR == Flavor::Sotw && response.kind == Type::Cluster {
+                    self.keep(&response).await;
+                }
                 self.note_filter(&response);
                 if self.outbound.send(Ok(W::told(response))).await.is_err() {
                     return Ok(());
@@ -225,6 +226,18 @@ impl<W: Wire> Talk<W> {
         self.told = found.or(self.told);
     }
 
+    /// Before it is sent: from then on the Envoy may come back with it.
+    async fn keep(&self, response: &message::Response) {
+        let version = response.version;
+        if self.shared.archive.has(version) {
+            return;
+        }
+        let (archive, clusters) = (Arc::clone(&self.shared.archive), response.resources.clone());
+        if let Err(error) = spawn_blocking(move || archive.keep(version, clusters)).await {
+            warn!(%error, "the clusters that envoys have are not kept");
+        }
+    }
+
     fn take(&mut self, asked: W::Asked) -> Result<(), Status> {
         if !self.bucket.take(Instant::now()) {
             let rate = self.shared.limits.requests_per_second;
@@ -235,6 +248,13 @@ impl<W: Wire> Talk<W> {
         let Some(kind) = self.kind(W::type_url(&asked))? else {
             return Ok(());
         };
+        if kind == Type::Cluster
+            && !self.session.standing(kind).subscribed
+            && let Some(past) =
+                W::resumed(&asked).and_then(|version| self.shared.archive.find(version))
+        {
+            self.session.remember(past);
+        }
         let event = self.session.request(W::request(kind, asked));
         let event = event.map_err(|refused| Status::resource_exhausted(refused.to_string()))?;
         let (node, observer) = (&self.node, &self.shared.observer);

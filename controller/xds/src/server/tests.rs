@@ -86,6 +86,7 @@ impl Running {
             feed: fed,
             observer: Arc::clone(&seen) as Arc<dyn Observer>,
             registry: Arc::clone(&registry),
+            archive: Arc::default(),
             limits,
             tls,
         };

@@ -6,7 +6,7 @@ use envoy_types::pb::google::protobuf::Any;
 use envoy_types::pb::google::rpc;
 
 use crate::message::{Asks, Flavor, Request, Response};
-use crate::snapshot::{Resource, Type};
+use crate::snapshot::{Resource, Type, Version};
 
 /// A NACK's text is kept up to here, in bytes.
 const LONGEST_TEXT: usize = 4096;
@@ -24,6 +24,9 @@ pub(super) trait Wire: Send + 'static {
     fn node(asked: &Self::Asked) -> Option<&core::Node>;
     /// About which type.
     fn type_url(asked: &Self::Asked) -> &str;
+    /// Under which version the client has everything of this type from an earlier stream; only in
+    /// requests that cannot say what that is.
+    fn resumed(asked: &Self::Asked) -> Option<Version>;
     /// What it says.
     fn request(kind: Type, asked: Self::Asked) -> Request;
     /// How it is said.
@@ -47,6 +50,10 @@ impl Wire for Sotw {
 
     fn type_url(asked: &Self::Asked) -> &str {
         &asked.type_url
+    }
+
+    fn resumed(asked: &Self::Asked) -> Option<Version> {
+        asked.version_info.parse().ok()
     }
 
     fn request(kind: Type, asked: Self::Asked) -> Request {
@@ -85,6 +92,10 @@ impl Wire for Delta {
 
     fn type_url(asked: &Self::Asked) -> &str {
         &asked.type_url
+    }
+
+    fn resumed(_: &Self::Asked) -> Option<Version> {
+        None
     }
 
     fn request(kind: Type, asked: Self::Asked) -> Request {

@@ -115,8 +115,8 @@ impl Channel {
 
     /// What a client that resumes may have from before. A state-of-the-world response that leaves it
     /// out deletes it, so it stays in until nothing refers to it.
-    pub(super) fn remember(&mut self, past: &Resources) {
-        self.past.clone_from(past);
+    pub(super) fn remember(&mut self, past: Resources) {
+        self.past = past;
     }
 
     /// What is new in the response that is on its way.

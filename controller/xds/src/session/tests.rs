@@ -327,7 +327,7 @@ fn a_client_that_resumes_keeps_what_its_routes_refer_to() {
         // Another controller, which was told what was in force before.
         let target = snapshot(&[("v2", 1)]);
         let mut session = Session::new(flavor, 100);
-        session.remember(&old);
+        session.remember(old.of(Type::Cluster).clone());
         session.aim(Arc::clone(&target));
         for kind in Type::ALL {
             let mut request = client.ask(kind, "", None);

@@ -36,7 +36,7 @@ pub(crate) struct Client {
     /// What is wanted of each type, and the last nonce taken.
     wanted: BTreeMap<Type, BTreeSet<String>>,
     nonces: BTreeMap<Type, String>,
-    versions: BTreeMap<Type, String>,
+    pub(crate) versions: BTreeMap<Type, String>,
 }
 
 enum Wire {
@@ -157,7 +157,8 @@ impl Client {
 
     /// The versions of what is there from an earlier stream (delta), or that there is something.
     pub(crate) fn resume(&mut self, kind: Type, names: &[&str], known: &[(&str, String)]) {
-        self.versions.insert(kind, "0000000000000001".to_owned());
+        let had = self.versions.entry(kind);
+        had.or_insert_with(|| "0000000000000001".to_owned());
         let known = known
             .iter()
             .map(|(name, version)| ((*name).to_owned(), version.clone()));

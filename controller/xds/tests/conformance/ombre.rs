@@ -224,10 +224,10 @@ async fn ombre_reconnect_delta_sends_endpoints_of_a_changed_cluster() {
 #[tokio::test]
 async fn ombre_reconnect_sotw_keeps_what_routes_refer_to() {
     let world = World::with(&demo("v1")).await;
-    let client = settled(&world, Sotw, "v1").await;
-    drop(client);
+    let versions = settled(&world, Sotw, "v1").await.versions;
     world.set(&demo("v2"));
     let mut client = Client::ads(&world, Sotw).await;
+    client.versions = versions;
     client.resume(Cluster, &[], &[]);
     client.resume(Endpoint, &["v1"], &[]);
     client.resume(Listener, &[], &[]);

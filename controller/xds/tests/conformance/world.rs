@@ -57,6 +57,7 @@ impl World {
             feed: fed,
             observer: Arc::new(Deaf),
             registry: Arc::new(Registry::new(1000, 1000)),
+            archive: Arc::default(),
             limits,
             tls: None,
         };
