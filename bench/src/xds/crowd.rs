@@ -2,18 +2,11 @@
 //! connection of its own: how long until all have what there is, and a change; and what that costs the
 //! controller in memory and processor time.
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use envoy_types::pb::envoy::config::core::v3::Node;
-use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient as Ads;
-use envoy_types::pb::envoy::service::discovery::v3::{
-    DeltaDiscoveryRequest, DeltaDiscoveryResponse,
-};
-use futures_util::stream::unfold;
 use ombre_tests::controller::{self, Controller};
 use ombre_tests::envoy::{CANARY, STABLE};
 use ombre_tests::feed;
@@ -22,29 +15,18 @@ use ombre_tests::ports::Port;
 use ombre_tests::process::Group;
 use ombre_xds::snapshot::Type;
 use serde_json::{Value, json};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tonic::Streaming;
-use tonic::transport::Endpoint;
 
+use super::client::{self, LISTENER, Told};
 use crate::changes::policy;
 use crate::table::Table;
 use crate::{cpu, memory};
 
-const LISTENER: &str = "traffic";
 const MB: f64 = 1e6;
-const LARGEST_MESSAGE: usize = 64 << 20;
 /// A thousand clients need this long at worst to be there.
 const PATIENCE: Duration = Duration::from_secs(120);
-
-/// A client was told.
-struct Told {
-    kind: Type,
-    /// Of this type, for the first time.
-    first: bool,
-    when: Instant,
-}
 
 type News = UnboundedReceiver<Told>;
 
@@ -81,7 +63,7 @@ pub(crate) async fn measure(clients: usize, routes: usize, changes: usize) -> Re
     let mut crowd = JoinSet::new();
     let start = Instant::now();
     for number in 0..clients {
-        crowd.spawn(client(served.xds.address(), number, tell.clone()));
+        crowd.spawn(client::run(served.xds.address(), number, tell.clone()));
     }
     drop(tell);
     let mut missing = clients * Type::ALL.len();
@@ -235,55 +217,6 @@ fn text(routes: usize, default: &str) -> String {
         + &feed::clusters(&[(STABLE, nobody), (CANARY, nobody)])
         + "listeners:\n"
         + &feed::listener(LISTENER, nobody, default, SOON)
-}
-
-/// Takes everything, accepts it, and tells of it.
-async fn client(server: SocketAddr, number: usize, tell: UnboundedSender<Told>) -> Result<()> {
-    let endpoint = Endpoint::from_shared(format!("http://{server}"))?;
-    let channel = endpoint.connect().await?;
-    let (sender, receiver) = unbounded_channel();
-    let requests = unfold(
-        receiver,
-        async |mut receiver: UnboundedReceiver<DeltaDiscoveryRequest>| {
-            Some((receiver.recv().await?, receiver))
-        },
-    );
-    let mut node = Some(Node {
-        id: format!("client-{number}"),
-        ..Node::default()
-    });
-    for kind in Type::ALL {
-        let names: &[&str] = match kind {
-            Type::Cluster | Type::Listener => &["*"],
-            Type::Endpoint => &[STABLE, CANARY],
-            Type::Extension => &["ombre"],
-            Type::Route => &[LISTENER],
-        };
-        sender.send(DeltaDiscoveryRequest {
-            node: node.take(),
-            type_url: kind.url().to_owned(),
-            resource_names_subscribe: names.iter().map(|name| (*name).to_owned()).collect(),
-            ..DeltaDiscoveryRequest::default()
-        })?;
-    }
-    let mut ads = Ads::new(channel).max_decoding_message_size(LARGEST_MESSAGE);
-    let responses = ads.delta_aggregated_resources(requests).await?;
-    let mut responses: Streaming<DeltaDiscoveryResponse> = responses.into_inner();
-    let mut has = BTreeSet::new();
-    while let Some(response) = responses.message().await? {
-        let when = Instant::now();
-        let kind = Type::from_url(&response.type_url).context("an unknown type")?;
-        sender.send(DeltaDiscoveryRequest {
-            type_url: response.type_url,
-            response_nonce: response.nonce,
-            ..DeltaDiscoveryRequest::default()
-        })?;
-        let first = has.insert(kind);
-        if tell.send(Told { kind, first, when }).is_err() {
-            break;
-        }
-    }
-    Ok(())
 }
 
 impl Measured {

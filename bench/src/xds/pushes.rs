@@ -6,12 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use ombre_policy::decisions::{DecisionTable, Decisions, ServiceDecisions};
-use ombre_policy::document::{Kind, Revision, join, seal};
-use ombre_policy::load::{SourceFile, load};
-use ombre_policy::plan::Plan;
-use ombre_policy::policy::{Policy, SlotTables};
+use anyhow::{Context, Result, bail, ensure};
 use ombre_tests::binaries;
 use ombre_tests::client::{Ask, Connection};
 use ombre_tests::envoy::{self, CANARY, Config, Envoy, Launcher, Listeners, STABLE};
@@ -20,9 +15,8 @@ use ombre_tests::poll::{SOON, eventually};
 use ombre_tests::upstream::Upstream;
 use ombre_xds::node::Node;
 use ombre_xds::registry::Registry;
-use ombre_xds::resources::{self, Extension, NodeGroup};
 use ombre_xds::server::{Catalog, Limits, Observer, Server};
-use ombre_xds::snapshot::{Resource, Revisions, Snapshot, Type};
+use ombre_xds::snapshot::{Resource, Type};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
@@ -30,19 +24,13 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tonic::Status;
 
-use crate::changes::policy;
-use crate::plans::NoFiles;
+use super::versions::{NODE, Versions};
 use crate::table::Table;
 
-const NODE: &str = "envoy-1";
-const CLUSTER: &str = "edge";
 const WORKERS: u32 = 2;
 /// By no route of the policy: it goes to the listener's default.
 const ELSEWHERE: &str = "/elsewhere";
 const DECIDED: &str = "/shop/p0/x";
-
-/// The same for every Envoy, of which there is one.
-struct Fixed(Arc<Snapshot>);
 
 type Pushed = Option<Arc<dyn Catalog>>;
 
@@ -52,27 +40,12 @@ type Heard = Result<Type, String>;
 /// Hears when Envoy answers.
 struct Ear(UnboundedSender<(Instant, Heard)>);
 
-/// What is pushed in turn: under each policy another default cluster, under each table another version.
-struct Versions {
-    policies: [Policy; 2],
-    plan: Plan,
-    tables: [DecisionTable; 2],
-    node: Node,
-    wasm: String,
-}
-
 /// A server, an Envoy that it feeds, and what is to be measured on them.
 struct Bench {
     versions: Versions,
     feed: watch::Sender<Pushed>,
     heard: UnboundedReceiver<(Instant, Heard)>,
     workers: Vec<Connection>,
-}
-
-impl Catalog for Fixed {
-    fn snapshot(&self, _: &Node) -> Arc<Snapshot> {
-        Arc::clone(&self.0)
-    }
 }
 
 impl Observer for Ear {
@@ -187,67 +160,6 @@ async fn ready(envoy: &mut Envoy) -> Result<Vec<Connection>> {
         .await?;
     }
     Ok(workers)
-}
-
-impl Versions {
-    fn of(routes: usize, clusters: &[(&str, SocketAddr)], traffic: SocketAddr) -> Result<Self> {
-        let read = |default: &str| {
-            let text = policy(routes, 0)
-                + &feed::clusters(clusters)
-                + "listeners:\n"
-                + &feed::listener("traffic", traffic, default, SOON);
-            let name = "policy.yaml".to_owned();
-            let loaded = load(&[SourceFile { name, text }], &NoFiles);
-            let loaded = loaded.map_err(|problems| anyhow!("{problems}"))?;
-            Ok::<Policy, anyhow::Error>(loaded.policy)
-        };
-        let policies = [read(STABLE)?, read(CANARY)?];
-        let [policy, _] = &policies;
-        let table = |weight: f64| {
-            let decided = ServiceDecisions {
-                weight: Some(weight),
-                ..ServiceDecisions::default()
-            };
-            let services = [("shop".to_owned(), decided)].into();
-            let table = Decisions { services }.compile(policy);
-            table.map_err(|problems| anyhow!("{problems}"))
-        };
-        Ok(Self {
-            plan: Plan::compile(policy, &policy.slots(&SlotTables::default())),
-            tables: [table(0.0)?, table(100.0)?],
-            policies,
-            node: Node::new(NODE, CLUSTER, [])?,
-            wasm: binaries::wasm()?.display().to_string(),
-        })
-    }
-
-    /// What Envoy gets under one of the policies and one of the tables.
-    fn fixed(&self, policy: usize, table: usize, decisions: u64) -> Arc<dyn Catalog> {
-        let pick = |index: usize| index.is_multiple_of(2);
-        let [first, second] = &self.policies;
-        let policy = if pick(policy) { first } else { second };
-        let [none, all] = &self.tables;
-        let table = if pick(table) { none } else { all };
-        let revisions = Revisions {
-            policy: Revision::new(1),
-            decisions: Revision::new(decisions),
-        };
-        let body = self.plan.encode(&DecisionTable::default());
-        let sealed = seal(Kind::Policy, revisions.policy, revisions.policy, &body);
-        let decided = seal(
-            Kind::Decisions,
-            revisions.decisions,
-            revisions.policy,
-            &table.encode(),
-        );
-        let extension = Extension {
-            wasm: self.wasm.clone(),
-            configuration: join(&sealed, &decided),
-            revisions,
-        };
-        let group = NodeGroup::of(policy, &self.node);
-        Arc::new(Fixed(Arc::new(resources::of(policy, &extension, &group))))
-    }
 }
 
 impl Bench {
