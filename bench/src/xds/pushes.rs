@@ -113,7 +113,13 @@ pub(crate) async fn measure(
     let dir = tempfile::tempdir()?;
     let admin = listeners.admin.address();
     let settings = envoy::Settings {
-        config: Config::Bootstrap(feed::bootstrap(feed, NODE, address, admin, &[])?),
+        config: Config::Bootstrap(feed::bootstrap(
+            feed,
+            NODE,
+            address,
+            admin,
+            &["--cluster", "edge"],
+        )?),
         concurrency: WORKERS,
         launcher: Launcher::Program(binaries::envoy()?),
         environment: Vec::new(),
