@@ -7,10 +7,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use ombre_tests::binaries;
 use ombre_tests::poll::eventually;
 use ombre_tests::ports::Port;
 use ombre_tests::process::{Group, Process};
+use ombre_tests::{binaries, http};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -89,13 +89,14 @@ async fn crowd(clients: usize, changes: usize) -> Result<Measured> {
     arrivals(&mut news, &mut tasks, clients, 0).await?;
     all_wait(address, clients).await?;
     let memory_per_client = (memory::of(process.id())? - before) / clients as f64;
+    let http = http::client()?;
     let (mut medians, mut lasts, mut used) = (Vec::new(), Vec::new(), Duration::ZERO);
     let mut newest = 0;
     for change in 0..=changes {
         let (cpu, start) = (cpu::of(process.id())?, Instant::now());
         let decisions = json!({ "services": { "shop": { "weight": 2 + change % 90 } } });
         let url = format!("http://{address}/v1/decisions");
-        let sent = reqwest::Client::new().put(url).json(&decisions).send();
+        let sent = http.put(url).json(&decisions).send();
         sent.await?.error_for_status()?;
         let mut times = arrivals(&mut news, &mut tasks, clients, newest).await?;
         times.sort_unstable_by_key(|(at, _)| *at);
