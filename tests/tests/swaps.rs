@@ -9,6 +9,7 @@ use ombre_tests::client::Ask;
 use ombre_tests::feed::{self, Feed};
 use ombre_tests::fleet::{InForce, node, settles, takes, takes_other};
 use ombre_tests::load::{Load, Report, Shot};
+use ombre_tests::poll::{SOON, eventually};
 use ombre_tests::stack::{Setup, Stack};
 use ombre_tests::with_every_xds;
 use serde_json::json;
@@ -102,11 +103,13 @@ async fn versions_are_swapped(feed: Feed) -> Result<()> {
             let taken = takes(&stack.controller, ENVOY, before).await;
             before = taken.with_context(|| format!("swap {number}"))?;
         }
-        let left = stack
-            .envoy
-            .stats(r"^cluster\.demo_v.*membership_total$")
-            .await?;
-        ensure!(left.len() == 1, "clusters are left behind: {left:?}");
+        eventually(SOON, "no cluster is left behind", async || {
+            let filter = r"^cluster\.demo_v.*membership_total$";
+            let left = stack.envoy.stats(filter).await?;
+            ensure!(left.len() == 1, "{left:?}");
+            Ok(())
+        })
+        .await?;
         Ok(SWAPS)
     })
     .await?;

@@ -3,9 +3,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use ombre_tests::binaries;
 use ombre_tests::client::Ask;
 use ombre_tests::envoy::Listeners;
 use ombre_tests::feed::{self, Feed};
@@ -143,6 +145,13 @@ async fn what_envoy_refuses_is_said_and_touches_no_traffic(feed: Feed) -> Result
                 })
                 .await
                 .with_context(|| format!("case {number}: {text}"))?;
+                let said = Command::new(binaries::ombre()?)
+                    .args(["status", "--controller"])
+                    .arg(format!("http://{}", stack.controller.address()))
+                    .output()?;
+                let said = String::from_utf8_lossy(&said.stdout);
+                let line = format!("{ENVOY} refuses {kind}");
+                ensure!(said.contains(&line) && said.contains(piece), "{said}");
                 let log = stack.controller.process().log();
                 ensure!(log.contains("xds push refused by envoy"), "not in the log");
                 let (_, metrics) = stack.controller.text("/metrics").await?;
@@ -194,7 +203,7 @@ async fn code_that_is_not_there_leaves_the_filter_before_in_place(feed: Feed) ->
                 })
                 .await?;
             stack.controller.kill()?;
-            let wasm = ombre_tests::binaries::wasm()?.display().to_string();
+            let wasm = binaries::wasm()?.display().to_string();
             stack.controller.change_argument("--xds-wasm", &wasm)?;
             stack.controller.restart()?;
             stack.controller.healthy().await?;
