@@ -217,7 +217,8 @@ async fn all_wait(address: SocketAddr, clients: usize) -> Result<()> {
 
 /// How many polls wait, as the controller counts them.
 async fn waiting(address: SocketAddr) -> Result<usize> {
-    let answer = reqwest::get(format!("http://{address}/metrics")).await?;
+    let asked = http::client()?.get(format!("http://{address}/metrics"));
+    let answer = asked.send().await?;
     let text = answer.error_for_status()?.text().await?;
     let line = text
         .lines()
