@@ -31,7 +31,7 @@ check: ## formatting, lints for host and wasm, docs, licences, stray files
 bench: ## measure everything with a real Envoy, at most 15 minutes: bench/results/
 	@bench/run
 
-bench-quick: ## the same in 3 minutes, with wider intervals
+bench-quick: ## the same in a few minutes, with wider intervals
 	@bench/run --quick
 
 build: wasm ## build the filter and the programs for production
