@@ -202,9 +202,7 @@ impl Handle {
         sent.map_err(|_| OrderError::Stopped)?;
         answer.await.unwrap_or(Err(OrderError::Stopped))
     }
-}
 
-impl Handle {
     /// Hands on every configuration of a cluster that Envoy accepts, for as long as there are any.
     pub async fn follow_clusters(self, mut accepted: broadcast::Receiver<ClusterAccepted>) {
         loop {

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ombre_tests::client::Ask;
-use ombre_tests::load::{Load, Shot};
+use ombre_tests::load::Load;
 use ombre_tests::poll::eventually;
-use ombre_tests::release::{LONG, release, text};
+use ombre_tests::release::{LONG, release, text, users};
 use ombre_tests::stack::Stack;
 use ombre_tests::upstream::Faults;
 use serde_json::json;
@@ -48,9 +48,7 @@ async fn ready(stack: &Stack, wanted: u16, part: &str) -> Result<()> {
 
 /// Requests of many users, half of them v2's.
 fn load(stack: &Stack) -> Result<Load> {
-    let user = |number: u32| Ask::get("/shop/a").header("x-user-id", number.to_string());
-    let shots = (0..200).map(|number| Shot::new("user", user(number), None));
-    Load::start(stack.envoy.address(), CONNECTIONS, PACE, shots.collect())
+    Load::start(stack.envoy.address(), CONNECTIONS, PACE, users())
 }
 
 #[tokio::test]

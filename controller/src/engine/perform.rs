@@ -35,14 +35,12 @@ impl Engine {
     /// INVARIANT: a state is kept before anything follows from it, with one exception: an abort gives
     /// writes back to the version that owns them, and a full disk must not refuse them for ever.
     pub(super) async fn step(&mut self, name: &str, event: Event) -> Outcome {
-        let live = self.live_nodes();
-        let confirmed = self
-            .services
-            .get(name)
-            .and_then(|service| confirmed(&live, service.published));
-        let Some(service) = self.services.get_mut(name) else {
+        let Some(service) = self.services.get(name) else {
             return Outcome::Stepped(None);
         };
+        // The list of nodes is copied, so only who asks for it gets it.
+        let reach = service.terms.reach;
+        let confirmed = reach.and_then(|_| confirmed(&self.live_nodes(), service.published));
         let at = now();
         let context = Context {
             terms: &service.terms,
@@ -61,7 +59,8 @@ impl Engine {
             if !freezing(&after) {
                 record.awaited.clear();
             } else if !freezing(before) {
-                record.awaited = live.into_iter().map(|node| node.name).collect();
+                let live = self.live_nodes().into_iter();
+                record.awaited = live.map(|node| node.name).collect();
             }
             record.release = after;
             let aborts = record.release.phase.name() == PhaseName::Aborted;
@@ -162,13 +161,9 @@ impl Engine {
             return vec![error];
         }
         let nodes = self.nodes.list();
-        let has_it = |node: &&Node| {
-            let applied = node.applied.decisions;
-            service.published.is_some() && applied >= service.published
-        };
         let confirmed: Vec<&str> = nodes
             .iter()
-            .filter(has_it)
+            .filter(|node| runs(node, service.published))
             .map(|n| n.name.as_str())
             .collect();
         let mut open: Vec<String> = self.live_nodes().into_iter().map(|n| n.name).collect();
@@ -201,10 +196,15 @@ impl Engine {
     }
 }
 
+/// Whether a proxy runs what was published; what nobody was told nobody runs.
+fn runs(node: &Node, published: Option<Revision>) -> bool {
+    published.is_some() && node.applied.decisions >= published
+}
+
 /// The share of the live proxies that run what was published.
 fn confirmed(live: &[Node], published: Option<Revision>) -> Option<Percent> {
-    let runs_it = |node: &&Node| published.is_some() && node.applied.decisions >= published;
-    let share = (100 * live.iter().filter(runs_it).count()).checked_div(live.len())?;
+    let running = live.iter().filter(|node| runs(node, published)).count();
+    let share = (100 * running).checked_div(live.len())?;
     u8::try_from(share)
         .ok()
         .and_then(|share| Percent::new(share).ok())
