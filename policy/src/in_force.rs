@@ -122,10 +122,10 @@ impl InForce {
         headers: HeaderMap<'a>,
         entropy: impl FnOnce() -> [u8; 16],
     ) -> Verdict<'a> {
-        let Some(plan) = &self.plan else {
-            return Verdict::Pass;
-        };
         let scratch = &mut self.scratch;
+        let Some(plan) = &self.plan else {
+            return classify::without_plan(&self.switches, headers, scratch);
+        };
         classify::classify(
             plan,
             &self.decisions,

@@ -4,6 +4,7 @@
 pub(crate) mod cluster;
 mod cohorts;
 pub(crate) mod experiment;
+pub(crate) mod features;
 pub(crate) mod listener;
 pub(crate) mod names;
 mod release;

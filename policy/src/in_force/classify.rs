@@ -83,6 +83,19 @@ pub(super) fn classify<'a>(
     }
 }
 
+/// Before the first policy only the switches speak: what they close is never open.
+pub(super) fn without_plan<'a>(
+    switches: &Switches,
+    headers: HeaderMap<'a>,
+    scratch: &'a mut Scratch,
+) -> Verdict<'a> {
+    let request = Request::read(headers);
+    if switches.disables(&request.segments(&mut scratch.path)) {
+        return refuse(Refused::DisabledPath, 404, None);
+    }
+    Verdict::Pass
+}
+
 /// A request on its way to a choice.
 struct Deciding<'a, 's> {
     request: &'s Request<'a>,
@@ -121,7 +134,8 @@ impl<'a> Deciding<'a, '_> {
                 }),
             ) => {
                 self.unknown(detector)?;
-                Some((self.service.default, Reason::UnknownVersion))
+                let (default, _) = self.default_version();
+                Some((default, Reason::UnknownVersion))
             }
             (None, None) => self.by_color(color),
         };

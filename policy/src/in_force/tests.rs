@@ -17,7 +17,7 @@ services:
       - { name: api-any, path: '/api/{version}/users/{id}' }
       - { name: cart, path: '/cart/{*rest}' }
       - { name: cart-gold, hosts: ['*.gold.example.com'], path: '/cart/{*rest}' }
-      - { name: cart-shop, hosts: [shop.gold.example.com], path: '/cart/{*rest}' }
+      - { name: cart-shop, hosts: [shop.gold.example.com.], path: '/cart/{*rest}' }
       - { name: old, path: '/old/{id}/{*tail}', rewrite: '/new/{tail}/of/{id}' }
     versions:
       - { name: v1, cluster: shop_v1, stage: prod, build_id: b1 }
@@ -202,6 +202,13 @@ fn routes_pick_the_most_specific() {
                 "exact_host_with_port_any_case",
                 "GET",
                 "Shop.Gold.example.COM:80/cart",
+                &[],
+                "route=cart-shop;version=v1;reason=default",
+            ),
+            (
+                "host_with_its_last_dot",
+                "GET",
+                "shop.gold.example.com.:80/cart",
                 &[],
                 "route=cart-shop;version=v1;reason=default",
             ),
@@ -472,12 +479,18 @@ fn the_verification_channel_needs_its_token() {
         "x/cart",
         &[("x-stage", "v2.0"), token],
     );
+    let removed = ("x-stage-token".to_owned(), None);
     assert!(
-        explanation
-            .headers
-            .contains(&("x-stage-token".to_owned(), None)),
+        explanation.headers.contains(&removed),
         "the token stops here"
     );
+    let unused = ask(&mut in_force, "GET", "x/cart", &[("x-stage", "v9"), token]);
+    assert!(
+        unused.headers.contains(&removed),
+        "also when it opens nothing"
+    );
+    let without = ask(&mut in_force, "GET", "x/cart", &[]);
+    assert!(!without.headers.contains(&removed), "nothing to remove");
 }
 
 #[test]
@@ -555,6 +568,13 @@ fn switches_override_the_policy() {
                 "x/cart?version=1",
                 &[],
                 "route=cart;version=v1;reason=query",
+            ),
+            (
+                "for_unknown_versions_too",
+                "GET",
+                "x/cart?version=9",
+                &[],
+                "route=cart;version=v2;reason=unknown_version",
             ),
             (
                 "services_without_it",
@@ -664,12 +684,44 @@ fn colors_and_metadata_go_on() {
             .contains(&("x-build-id".to_owned(), None)),
         "a forged build goes away"
     );
-    let secret = ask(&mut in_force, "GET", "x/cart", &[]);
+    let secret = ask(
+        &mut in_force,
+        "GET",
+        "x/cart?version=1",
+        &[("x-api-version", "v9")],
+    );
+    assert_eq!(header(&secret, "x-api-version"), Some("v1.0"));
     assert_eq!(
         header(&secret, "x-build-id"),
         None,
         "the policy calls it secret"
     );
+}
+
+#[test]
+fn a_color_that_was_not_believed_is_not_passed_on() {
+    let text = POLICY.replacen("colors:", "color_sources: [header]\n    colors:", 1);
+    let policy = policy(&text);
+    let plan = Plan::compile(&policy, &policy.slots(&SlotTables::default()));
+    let mut in_force = InForce::default();
+    in_force.put(plan, Revision::new(1), DecisionTable::default());
+    for (name, sent, expected) in [
+        (
+            "claimed",
+            "traffic-color=canary-v2,tenant=a",
+            Some("traffic-color=prod,tenant=a"),
+        ),
+        ("no_color", "traffic-color=NONE", Some("traffic-color=prod")),
+        ("others", "tenant=a", None),
+    ] {
+        let explanation = ask(&mut in_force, "GET", "x/cart", &[("baggage", sent)]);
+        assert_eq!(header(&explanation, "baggage"), expected, "{name}");
+        assert_eq!(
+            header(&explanation, "x-envoy-traffic-color"),
+            Some("prod"),
+            "{name}"
+        );
+    }
 }
 
 #[test]
@@ -728,10 +780,19 @@ fn documents_are_taken_newer_and_valid_or_not_at_all() {
 }
 
 #[test]
-fn before_the_first_policy_everything_passes() {
+fn before_the_first_policy_everything_passes_but_what_is_switched_off() {
+    let environment = |name: &str| (name == "DISABLE_ROUTES").then(|| "/admin".to_owned());
+    let compiled = Compiled {
+        route_version: None,
+        features: Features::ALL,
+    };
+    let (switches, _) = Switches::resolve(compiled, environment);
     check(
-        &mut InForce::default(),
-        &[("empty", "GET", "x/cart", &[], "pass")],
+        &mut InForce::new(switches),
+        &[
+            ("empty", "GET", "x/cart", &[], "pass"),
+            ("closed", "GET", "x/%61dmin/users", &[], "404 disabled_path"),
+        ],
     );
 }
 

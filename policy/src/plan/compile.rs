@@ -7,12 +7,12 @@ use super::{
     ServicePlan, VerificationPlan, VersionPlan,
 };
 use crate::hash::{Purpose, Seed};
+use crate::policy::features;
 use crate::policy::rewrite::{Part, Rewrite};
 use crate::policy::service::MAX_METADATA_BYTES;
 use crate::policy::{
     Experiment, Group, Layer, Policy, Route, Service, SlotTables, Verification, Version,
 };
-use crate::raw::Feature;
 use crate::slots::SlotRange;
 use crate::template::{Segment, Template};
 use crate::terms::Metadata;
@@ -174,32 +174,11 @@ fn experiment(written: &Experiment, service: &str, slots: &SlotTables) -> Experi
 }
 
 fn group(written: &Group, experiment: &str) -> GroupPlan {
-    let features = written.features.iter().map(|(name, value)| {
-        let value = match value {
-            Feature::Flag(flag) => flag.to_string(),
-            Feature::Text(text) => json_text(text),
-            Feature::Null => "null".to_owned(),
-        };
-        format!("{}:{value}", json_text(name))
-    });
     GroupPlan {
         label: format!("{experiment}={}", written.name),
-        features: features.collect::<Vec<_>>().join(","),
+        features: features::members(&written.features),
         version: written.version.map(byte),
     }
-}
-
-/// A JSON string in ASCII, so that it is also a header value.
-fn json_text(text: &str) -> String {
-    let mut out = String::from("\"");
-    for unit in text.encode_utf16() {
-        match char::from_u32(u32::from(unit)) {
-            Some(plain @ (' '..='!' | '#'..='[' | ']'..='~')) => out.push(plain),
-            _ => out.push_str(&format!("\\u{unit:04x}")),
-        }
-    }
-    out.push('"');
-    out
 }
 
 fn ranges(slots: &SlotTables, key: &str) -> Vec<SlotRange> {

@@ -72,7 +72,10 @@ impl Paths {
             return None;
         }
         let mut lower = ArrayVec::<u8, MAX_HOST>::new();
-        lower.try_extend_from_slice(without_port(authority)).ok()?;
+        let host = without_port(authority);
+        // A name that ends with a dot is the same name, written out.
+        let host = host.strip_suffix(b".").unwrap_or(host);
+        lower.try_extend_from_slice(host).ok()?;
         lower.make_ascii_lowercase();
         let exact = self.exact_hosts.find(&self.text, 0, &lower);
         if let Some(route) = exact.and_then(|root| self.walk(root, path, method)) {

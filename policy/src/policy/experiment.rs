@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::Share;
+use super::features;
 use super::names::{Unique, check_name, header_name};
 use crate::load::report::{Place, Report};
 use crate::raw::{Feature, RawExperiment, RawGroup};
 use crate::terms::UnitSource;
 
-/// What a group's features may add to a request: beyond it, upstreams start to refuse headers.
-const MAX_FEATURES_BYTES: usize = 1024;
 const MAX_SALT: usize = 256;
 
 /// Experiments that exclude each other: a unit is in at most one of them.
@@ -179,7 +178,7 @@ fn experiment(
         let place = groups_place.item(index);
         check_name(report, &place.key("name"), &raw.name);
         names.check(report, &place.key("name"), &raw.name);
-        check_features(report, &place.key("features"), &raw.features);
+        features::check_group(report, &place.key("features"), &raw.features);
         let chosen = raw.version.as_deref();
         let version = chosen.map(|name| version(report, &place.key("version"), name));
         Some(Group {
@@ -239,22 +238,5 @@ fn check_feature_types(report: &mut Report, place: &Place, groups: &[RawGroup]) 
                 );
             }
         }
-    }
-}
-
-fn check_features(report: &mut Report, place: &Place, features: &BTreeMap<String, Feature>) {
-    let mut size = 0;
-    for (name, value) in features {
-        check_name(report, &place.key(name), name);
-        size += name.len() + 4;
-        if let Feature::Text(text) = value {
-            size += text.len();
-        }
-    }
-    if size > MAX_FEATURES_BYTES {
-        report.error(
-            place,
-            format!("take {size} bytes: a group's features may take {MAX_FEATURES_BYTES}, because they are sent with every request"),
-        );
     }
 }

@@ -4,7 +4,7 @@
 use super::Share;
 use crate::duration::Millis;
 use crate::load::report::{Place, Report};
-use crate::raw::RawRollout;
+use crate::raw::{RawRollout, RawVersion};
 use crate::release::machine::Reach;
 use crate::release::settings::{RawDegrade, Settings};
 use crate::release::share::Percent;
@@ -98,6 +98,38 @@ impl Degrade {
                 }
                 None
             }
+        }
+    }
+}
+
+impl Degrade {
+    /// The candidate and whoever takes over for it have to be two, also for the evidence, which is
+    /// counted by cluster.
+    pub(crate) fn check_pair(
+        &self,
+        report: &mut Report,
+        place: &Place,
+        candidate: usize,
+        default: usize,
+        versions: &[RawVersion],
+    ) {
+        let stable = self.fallback.unwrap_or(default);
+        let pair = versions.get(candidate).zip(versions.get(stable));
+        let Some((candidate, stable)) = pair else {
+            return;
+        };
+        if candidate.name == stable.name {
+            let message = format!(
+                "`{}` is the candidate: name the version that takes over when it fails",
+                stable.name
+            );
+            report.error(&place.key("fallback"), message);
+        } else if candidate.cluster == stable.cluster {
+            let message = format!(
+                "cannot tell `{}` from `{}`, both are served by the cluster `{}`: give each its own",
+                candidate.name, stable.name, stable.cluster
+            );
+            report.error(place, message);
         }
     }
 }

@@ -97,9 +97,10 @@ fn hosts(report: &mut Report, place: &Place, raw: &[String]) -> Vec<Host> {
     for (index, written) in raw.iter().enumerate() {
         let item = place.item(index);
         let lower = written.to_ascii_lowercase();
+        let lower = lower.strip_suffix('.').unwrap_or(&lower);
         let (host, name) = match lower.strip_prefix("*.") {
             Some(below) => (Host::Below(below.to_owned()), below),
-            None => (Host::Exact(lower.clone()), lower.as_str()),
+            None => (Host::Exact(lower.to_owned()), lower),
         };
         let sound = (1..=MAX_HOST).contains(&name.len())
             && name

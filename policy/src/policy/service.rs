@@ -1,6 +1,7 @@
 //! A service: its versions, and how its requests are spread over them.
 
 use super::experiment::{Layer, layers, units};
+use super::features;
 use super::names::{Known, Unique, check_cluster, check_header_text, check_name, header_name};
 use super::rewrite::Rewrite;
 use super::rollout::{Degrade, Rollout};
@@ -109,6 +110,15 @@ impl Service {
                 version,
             )
         });
+        if let (Some(rollout), Some(degrade), Some(default)) = (&rollout, &degrade, default) {
+            degrade.check_pair(
+                report,
+                &degrade_place,
+                rollout.candidate,
+                default,
+                &raw.versions,
+            );
+        }
         let layers = layers(report, &raw.name, &included.experiments, version);
         if layers.len() > MAX_LAYERS {
             let message = format!(
@@ -117,6 +127,7 @@ impl Service {
             );
             report.error(&place.key("experiments"), message);
         }
+        features::check_layers(report, &place.key("experiments"), &layers);
         let verification = verification(report, place, &raw.verification, included);
         let units = units(report, &place.key("unit"), &raw.unit);
         let unbucketed = layers.iter().any(|layer| layer.unit.is_empty()) || rollout.is_some();
@@ -255,6 +266,10 @@ fn colors(
                 &place,
                 format!("`{color}` is not a color: use 1 to 32 of `a` to `z`, `0` to `9` and `-`"),
             );
+        }
+        if color.as_bytes() == Color::DEFAULT.as_str().as_bytes() {
+            let message = format!("every request without a color has `{color}`: mapped, it would keep all of them from the rollout and the experiments' versions; leave it out");
+            report.error(&place, message);
         }
         Some((color.clone(), version(report, &place, name)?))
     });

@@ -10,7 +10,6 @@ use crate::plan::VerificationPlan;
 use crate::request::{Field, Request, header};
 use crate::switches::FeatureSwitch;
 use crate::terms::{ColorSource, Metadata};
-use crate::verdict::Reason;
 
 /// The baggage member that carries the color.
 pub(crate) const BAGGAGE_KEY: &[u8] = b"traffic-color";
@@ -81,10 +80,20 @@ impl Routed<'_> {
             edit(Edit::Set(header::COLOR, color));
         }
         edit(Edit::Set(header::TAG, color));
-        let carried = matches!(seen.source, None | Some(ColorSource::Baggage));
+        let carried = match seen.source {
+            Some(ColorSource::Baggage) => true,
+            None => !self.claims_color(),
+            Some(_) => false,
+        };
         if !carried && self.switches.has(FeatureSwitch::Baggage) {
             self.write_baggage(edit);
         }
+    }
+
+    /// A color in the baggage that was not to be believed would be believed at the next hop.
+    fn claims_color(&self) -> bool {
+        let mut all = self.request.all(Field::Baggage);
+        all.any(|value| baggage::get(value, BAGGAGE_KEY).is_some())
     }
 
     #[inline(never)]
@@ -95,7 +104,7 @@ impl Routed<'_> {
         edit(Edit::Set(header::BAGGAGE, self.buffer));
     }
 
-    /// A client's own claim about stage or build does not go on as if it were ours.
+    /// A client's own claim about what serves it does not go on as if it were ours.
     fn write_metadata(&mut self, edit: &mut impl FnMut(Edit<'_>)) {
         if !self.switches.has(FeatureSwitch::Metadata) {
             return;
@@ -105,6 +114,7 @@ impl Routed<'_> {
             edit(Edit::Set(name.header(), value.as_bytes()));
         }
         let claims = [
+            (Metadata::Version, self.request.has(Field::Version)),
             (Metadata::Stage, self.request.has(Field::ClaimedStage)),
             (Metadata::BuildId, self.request.has(Field::ClaimedBuild)),
         ];
@@ -184,10 +194,10 @@ impl Routed<'_> {
         edit(Edit::Set(header::PATH, self.buffer));
     }
 
-    /// The token has done its work; upstreams and their logs need not know it.
+    /// Upstreams and their logs need not know the token, whether it opened anything or not.
     fn remove_token(&self, edit: &mut impl FnMut(Edit<'_>)) {
-        if self.choice.reason == Reason::Verification
-            && let VerificationPlan::Token { header, .. } = &self.service.verification
+        if let VerificationPlan::Token { header, .. } = &self.service.verification
+            && self.request.headers.single(header.as_bytes()) != Single::Absent
         {
             edit(Edit::Remove(header));
         }

@@ -63,6 +63,11 @@ pub(crate) fn decide(model: &Model, request: &Request) -> Outcome {
             .as_ref()
             .is_none_or(|on| on.contains(&feature))
     };
+    let switched = model
+        .switches
+        .route_version
+        .and_then(parse)
+        .and_then(|wanted| highest(service, wanted));
     let color = color(service, request, on("baggage"));
     let pinned = if let Some(version) = verified(service, request).filter(|_| on("verification")) {
         Some((version, "verification"))
@@ -80,7 +85,7 @@ pub(crate) fn decide(model: &Model, request: &Request) -> Outcome {
                     why: "unknown_version",
                 };
             }
-            None => Some((service.default, "unknown_version")),
+            None => Some((switched.unwrap_or(service.default), "unknown_version")),
         }
     } else {
         service
@@ -124,11 +129,6 @@ pub(crate) fn decide(model: &Model, request: &Request) -> Outcome {
     {
         by_rollout = Some(candidate);
     }
-    let switched = model
-        .switches
-        .route_version
-        .and_then(parse)
-        .and_then(|wanted| highest(service, wanted));
     let (chosen, reason) = pinned
         .or(by_group.map(|version| (version, "experiment")))
         .or(by_rollout.map(|version| (version, "rollout")))

@@ -94,7 +94,7 @@ const VERSIONS: [&str; 5] = ["v1", "v2", "v2.3", "V2.10", "3.1"];
 const WANTED: [&str; 10] = [
     "v1", "v2", "V2.3", "2.10", "v3", "3.1", "v9", "v2.9", "latest", "",
 ];
-const COLORS: [&str; 3] = ["blue", "canary-v2", "prod"];
+const COLORS: [&str; 3] = ["blue", "canary-v2", "green"];
 const SENT_COLORS: [&str; 7] = [
     "blue",
     "canary-v2",
