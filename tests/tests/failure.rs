@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use ombre_tests::client::{Ask, Connection, ask};
 use ombre_tests::load::{Load, Shot};
 use ombre_tests::poll::{SOON, eventually};
-use ombre_tests::stack::Stack;
+use ombre_tests::stack::{Setup, Stack};
 use ombre_tests::upstream::Faults;
 use tokio::time::{Instant, sleep};
 
@@ -92,25 +92,33 @@ async fn an_envoy_that_starts_never_answers_with_an_error() -> Result<()> {
 
 #[tokio::test]
 async fn an_envoy_without_a_controller_sends_everything_to_the_stable_default() -> Result<()> {
-    Stack::with(&policy("v2"), async |stack| {
-        stack.controller.kill()?;
-        stack.envoy.kill()?;
-        stack.envoy.restart()?;
-        stack.envoy.ready().await?;
-        let load = Load::start(
-            stack.envoy.address(),
-            4,
-            Duration::from_millis(5),
-            vec![Shot::new("default", page(), Some("v1"))],
-        )?;
-        more_load(stack, 500).await?;
-        let report = load.stop().await?;
-        report.check()?;
-        stack.controller.restart()?;
-        until_v2(stack, Envoys::Runs).await?;
-        stack.in_force().await
-    })
-    .await
+    let closed = Setup::new(&policy("v2")).environment("DISABLE_ROUTES", "/admin");
+    closed
+        .run(async |stack| {
+            stack.controller.kill()?;
+            stack.envoy.kill()?;
+            stack.envoy.restart()?;
+            stack.envoy.ready().await?;
+            let admin = stack.ask(&Ask::get("/admin/users")).await?;
+            ensure!(
+                admin.status == 404,
+                "what is switched off is open: {}",
+                admin.seen()
+            );
+            let load = Load::start(
+                stack.envoy.address(),
+                4,
+                Duration::from_millis(5),
+                vec![Shot::new("default", page(), Some("v1"))],
+            )?;
+            more_load(stack, 500).await?;
+            let report = load.stop().await?;
+            report.check()?;
+            stack.controller.restart()?;
+            until_v2(stack, Envoys::Runs).await?;
+            stack.in_force().await
+        })
+        .await
 }
 
 #[tokio::test]

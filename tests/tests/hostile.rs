@@ -268,6 +268,10 @@ async fn what_only_ombre_may_say_is_taken_from_the_client() -> Result<()> {
             ("x-ombre-features", "forged"),
             ("x-ombre-set-cookie", "session=forged"),
             ("X-Ombre-Anything", "forged"),
+            // CGI and its heirs read these as the ones with hyphens.
+            ("x_ombre_group", "forged"),
+            ("X-Ombre_Features", "forged"),
+            ("x_env_stage", "forged"),
         ];
         for (path, cluster) in [("/shop/a", "demo_v1"), ("/elsewhere", "demo_v1")] {
             let ask = forged.iter().fold(

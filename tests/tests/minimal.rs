@@ -17,7 +17,7 @@ services:
 "#;
 
 #[tokio::test]
-async fn five_places_are_enough() -> Result<()> {
+async fn six_places_are_enough() -> Result<()> {
     Setup::new(POLICY)
         .example(Example::Minimal)
         .run(async |stack| {
@@ -31,6 +31,11 @@ async fn five_places_are_enough() -> Result<()> {
             );
             let cookie = answer.header("set-cookie").unwrap_or_default();
             ensure!(cookie.starts_with("ombre_uid="), "{}", answer.seen());
+
+            let twin = Ask::get("//x/../shop/a").header("x_ombre_group", "forged");
+            let echo = stack.ask(&twin).await?.echo()?;
+            ensure!(echo.version == "v2", "a path written otherwise is another");
+            ensure!(echo.header("x_ombre_group").is_none(), "{echo:?}");
 
             let elsewhere = Ask::get("/elsewhere").header("x-ombre-cluster", "demo_v2");
             let answer = stack.ask(&elsewhere).await?;

@@ -11,6 +11,7 @@ use envoy_types::pb::envoy::config::common::mutation_rules::v3::HeaderMutation;
 use envoy_types::pb::envoy::config::common::mutation_rules::v3::header_mutation::{
     Action, RemoveOnMatch,
 };
+use envoy_types::pb::envoy::config::core::v3::http_protocol_options::HeadersWithUnderscoresAction;
 use envoy_types::pb::envoy::config::core::v3::substitution_format_string::Format;
 use envoy_types::pb::envoy::config::core::v3::{
     DataSource, ExtensionConfigSource, HttpProtocolOptions, RuntimeUInt32,
@@ -82,6 +83,8 @@ fn manager(name: &str) -> HttpConnectionManager {
         common_http_protocol_options: Some(HttpProtocolOptions {
             max_headers_count: number(400),
             idle_timeout: Some(duration(Millis::from_secs(3600))),
+            // Many servers read x_ombre_group as x-ombre-group, which the guard removes.
+            headers_with_underscores_action: HeadersWithUnderscoresAction::DropHeader.into(),
             ..HttpProtocolOptions::default()
         }),
         early_header_mutation_extensions: vec![guard()],
