@@ -211,6 +211,10 @@ pub struct ExplainArgs {
         required_unless_present = "controller"
     )]
     pub policies: Vec<PathBuf>,
+    /// Where a controller keeps its state: with `--policy`, units are in the groups that they would
+    /// have after its next load. Without it they are in those of a first load.
+    #[arg(long, value_name = "DIR", conflicts_with = "controller")]
+    pub state_dir: Option<PathBuf>,
     /// Ask a running controller, about the policy and the decisions that are in force there.
     #[arg(
         long,

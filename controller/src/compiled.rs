@@ -58,10 +58,10 @@ impl Compiled {
     ///
     /// # Errors
     /// Everything that is wrong with the files.
-    pub fn from_files(policies: &[PathBuf]) -> Result<Self, Problems> {
+    pub fn from_files(policies: &[PathBuf], previous: &SlotTables) -> Result<Self, Problems> {
         let reader = Reader::default();
         let sources = reader.policies(policies)?;
-        Self::new(sources, &reader, &SlotTables::default())
+        Self::new(sources, &reader, previous)
     }
 
     /// What the operator and the releases decided together, as far as this policy can carry it out,

@@ -15,6 +15,7 @@ use reqwest::Url;
 use crate::args::{ExplainArgs, OutputFormat};
 use crate::compiled::Compiled;
 use crate::remote::Remote;
+use crate::state::StateDir;
 use crate::stdout::say;
 use request::Request;
 
@@ -30,7 +31,9 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
         say(ask(controller, args, &request)?)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let compiled = match Compiled::from_files(&args.policies) {
+    let state = args.state_dir.as_deref().map(StateDir::look).transpose()?;
+    let slots = state.unwrap_or_default().slots;
+    let compiled = match Compiled::from_files(&args.policies, &slots) {
         Ok(compiled) => compiled,
         Err(problems) => {
             eprintln!("{problems}");

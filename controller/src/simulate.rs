@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use ombre_policy::duration::Moment;
+use ombre_policy::policy::SlotTables;
 use ombre_policy::release::evidence::Sample;
 use serde::{Deserialize, Serialize};
 
@@ -36,7 +37,7 @@ pub struct Line {
 /// # Errors
 /// When the evidence cannot be read; with its line.
 pub fn run(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
-    let compiled = match Compiled::from_files(&args.policies) {
+    let compiled = match Compiled::from_files(&args.policies, &SlotTables::default()) {
         Ok(compiled) => compiled,
         Err(problems) => {
             eprintln!("{problems}");

@@ -128,6 +128,18 @@ impl StateDir {
         Ok((dir, saved))
     }
 
+    /// Reads what is kept there without taking hold of it, also while a controller does.
+    ///
+    /// # Errors
+    /// When nothing is there, or it cannot be understood.
+    pub fn look(path: &Path) -> Result<Saved, StateError> {
+        let path = path.join(FILE);
+        match fs::metadata(&path) {
+            Ok(_) => read(&path),
+            Err(source) => Err(StateError::Read { path, source }),
+        }
+    }
+
     /// Replaces what is kept. When this returns, it survives a power failure.
     ///
     /// # Errors

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use ombre_policy::policy::SlotTables;
+
 use crate::args::ValidateArgs;
 use crate::compiled::Compiled;
 use crate::stdout::say;
@@ -9,7 +11,7 @@ use crate::stdout::say;
 /// Checks the files as `serve` would. Problems and warnings go to standard error, one a line.
 pub fn run(args: &ValidateArgs) -> ExitCode {
     // Compiled as well: what cannot be compiled is not valid.
-    match Compiled::from_files(&args.policies) {
+    match Compiled::from_files(&args.policies, &SlotTables::default()) {
         Ok(compiled) => {
             for warning in &compiled.warnings {
                 eprintln!("warning: {warning}");

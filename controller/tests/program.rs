@@ -159,6 +159,48 @@ fn explain_says_the_decision_and_why() {
     assert_eq!(answer["route"], "cart");
 }
 
+/// Weights that changed leave units where they were; only the state knows where that is.
+#[test]
+fn explain_finds_the_groups_of_a_state_directory() {
+    let experiment = |control: u32| {
+        let treatment = 100 - control;
+        format!(
+            "{POLICY}    unit: [{{ header: x-user-id }}]\n    experiment: {{ experiment: look, groups: [{{ name: control, weight: {control} }}, {{ name: treatment, weight: {treatment} }}] }}\n"
+        )
+    };
+    let dir = dir_with(&[("policy.yaml", &experiment(50))]);
+    let mut serving = Serving::start(dir.path());
+    serving.until("policy published");
+    fs::write(dir.path().join("policy.yaml"), experiment(60)).unwrap();
+    serving.until("policy published");
+    let controller = format!("http://{}", serving.address);
+    let group = |about: &[&str], user: u32| {
+        let user = format!("x-user-id: u{user}");
+        let output = run(
+            dir.path(),
+            &[&["explain", "-H", &user, "/shop"], about].concat(),
+        );
+        let answer = text(&output.stdout);
+        let line = answer.lines().find(|line| line.contains("look="));
+        line.unwrap_or_else(|| panic!("{answer}{}", text(&output.stderr)))
+            .to_owned()
+    };
+    let file = ["--policy", "policy.yaml"];
+    let with_state = [&file[..], &["--state-dir", "state"]].concat();
+    let mut moved = 0;
+    for user in 0..30 {
+        let now = group(&["--controller", &controller], user);
+        assert_eq!(group(&with_state, user), now, "u{user}");
+        moved += u32::from(group(&file, user) != now);
+    }
+    assert!(moved > 0, "a first load plans other groups");
+    let output = run(
+        dir.path(),
+        &[&["explain", "/shop"], &file[..], &["--state-dir", "none"]].concat(),
+    );
+    assert!(text(&output.stderr).contains("`none/state.json` cannot be read"));
+}
+
 #[test]
 fn serve_answers_until_it_is_told_to_end_and_then_ends_well() {
     let dir = dir_with(&[("policy.yaml", POLICY)]);

@@ -126,7 +126,7 @@ async fn every_change_that_an_envoy_could_see_is_offered() {
     assert_eq!(third.of(Type::Extension), second.of(Type::Extension));
     assert_ne!(third.of(Type::Endpoint), second.of(Type::Endpoint));
 
-    let problems = Compiled::from_files(&[PathBuf::from("none")]).err();
+    let problems = Compiled::from_files(&[PathBuf::from("none")], &SlotTables::default()).err();
     following.publisher.refuse(problems.unwrap());
     following.is_silent().await;
 }
