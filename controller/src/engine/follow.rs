@@ -28,6 +28,7 @@ struct Wanted {
     candidate: String,
     stable: String,
     clusters: (String, String),
+    default: String,
     weight: f64,
     settings: Settings,
     terms: Terms,
@@ -132,12 +133,13 @@ impl Engine {
         let Wanted {
             service,
             clusters,
+            default,
             settings,
             terms,
             ..
         } = wanted;
         self.dormant.remove(&service);
-        let begun = Service::new(record, clusters, settings, terms);
+        let begun = Service::new(record, clusters, default, settings, terms);
         self.services.insert(service, begun);
         true
     }
@@ -146,6 +148,7 @@ impl Engine {
         let Wanted {
             service: name,
             clusters,
+            default,
             weight,
             settings,
             terms,
@@ -153,11 +156,11 @@ impl Engine {
         } = wanted;
         if let Some(record) = self.dormant.remove(&name) {
             info!(service = %name, phase = %record.release.phase.name(), "release resumes");
-            let service = Service::new(record, clusters, settings, terms);
+            let service = Service::new(record, clusters, default, settings, terms);
             self.services.insert(name.clone(), service);
             self.step(&name, Event::Restarted).await;
         } else if let Some(service) = self.services.get_mut(&name) {
-            service.adopt(clusters, settings, terms);
+            service.adopt(clusters, default, settings, terms);
         }
         let Some(service) = self.services.get_mut(&name) else {
             return true;
@@ -216,6 +219,7 @@ impl Wanted {
                 release.candidate.cluster.to_owned(),
                 release.stable.cluster.to_owned(),
             ),
+            default: release.default.to_owned(),
             weight: release.weight,
             settings: release.settings.clone(),
             terms: release.terms,

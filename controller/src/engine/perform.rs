@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use ombre_policy::decisions::{Decisions, Frozen, ServiceDecisions};
+use ombre_policy::decisions::{Frozen, MadeFor, Released, ReleasedService, ServiceDecisions};
 use ombre_policy::document::Revision;
 use ombre_policy::release::machine::{
     Action, Context, Event, Jitter, Phase, PhaseName, Refusal, Release, step,
@@ -139,13 +139,12 @@ impl Engine {
     /// Puts what all releases decide in force; under which revision the filters have it.
     pub(super) async fn publish(&mut self) -> Option<Revision> {
         let services = self.services.iter();
-        let decided =
-            services.filter_map(|(name, service)| Some((name.clone(), decided(service)?)));
-        let decisions = Decisions {
-            services: decided.collect(),
+        let services = services.map(|(name, service)| (name.clone(), decided(service)));
+        let released = Released {
+            services: services.collect(),
         };
         let publisher = Arc::clone(&self.publisher);
-        match spawn_blocking(move || publisher.put_released(decisions)).await {
+        match spawn_blocking(move || publisher.put_released(released)).await {
             Ok(revision) => revision,
             Err(error) => {
                 error!(%error, "publishing failed unexpectedly");
@@ -214,25 +213,39 @@ fn freezing(release: &Release) -> bool {
     matches!(release.phase, Phase::Freezing { .. })
 }
 
-/// What the filters are told of one release, by names; nothing where the policy says the same.
-fn decided(service: &Service) -> Option<ServiceDecisions> {
+/// What the filters are told of one release, by names, and what it was decided for.
+fn decided(service: &Service) -> ReleasedService {
     let record = &service.record;
     let decision = record.release.decision();
-    let mut decided = ServiceDecisions::default();
-    if decision.share != whole(record.weight) {
-        decided.weight = Some(f64::from(decision.share.get()));
-    }
+    // A weight below one percent is not rounded up while it is the policy's own.
+    let weight = if decision.share == whole(record.weight) {
+        record.weight
+    } else {
+        f64::from(decision.share.get())
+    };
+    let mut decided = ServiceDecisions {
+        weight: Some(weight),
+        ..ServiceDecisions::default()
+    };
+    let (candidate, stable) = (record.candidate.clone(), record.stable.clone());
     if decision.degraded {
-        let (candidate, stable) = (record.candidate.clone(), record.stable.clone());
-        decided.degraded.insert(candidate, stable);
+        decided.degraded.insert(candidate.clone(), stable.clone());
     }
     if decision.frozen {
         let seconds = service.terms.drain_timeout.get().div_ceil(1000);
         let retry_after = u32::try_from(seconds.clamp(1, 3600)).unwrap_or(3600);
         let frozen = Frozen { retry_after };
-        decided.frozen.insert(record.candidate.clone(), frozen);
+        decided.frozen.insert(candidate.clone(), frozen);
     }
-    (decided != ServiceDecisions::default()).then_some(decided)
+    ReleasedService {
+        made_for: MadeFor {
+            candidate,
+            stable,
+            default: service.default.clone(),
+            weight: record.weight,
+        },
+        decided,
+    }
 }
 
 pub(super) fn chance() -> Jitter {

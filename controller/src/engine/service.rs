@@ -20,6 +20,8 @@ pub(super) struct Service {
     pub(super) candidate_cluster: String,
     /// What serves its stable version.
     pub(super) stable_cluster: String,
+    /// The default version of its service.
+    pub(super) default: String,
     /// The numbers it is judged by.
     pub(super) settings: Settings,
     /// The terms it is moved by.
@@ -50,6 +52,7 @@ impl Service {
     pub(super) fn new(
         record: Record,
         (candidate_cluster, stable_cluster): (String, String),
+        default: String,
         settings: Settings,
         terms: Terms,
     ) -> Self {
@@ -57,6 +60,7 @@ impl Service {
             record,
             candidate_cluster,
             stable_cluster,
+            default,
             judge: Judge::new(settings.clone()),
             settings,
             terms,
@@ -71,14 +75,20 @@ impl Service {
     }
 
     /// Takes over what a new policy says. Evidence is begun anew when it is judged otherwise now.
-    pub(super) fn adopt(&mut self, clusters: (String, String), settings: Settings, terms: Terms) {
+    pub(super) fn adopt(
+        &mut self,
+        clusters: (String, String),
+        default: String,
+        settings: Settings,
+        terms: Terms,
+    ) {
         let before = (&self.candidate_cluster, &self.stable_cluster);
         if settings != self.settings || before != (&clusters.0, &clusters.1) {
             self.judge = Judge::new(settings.clone());
             (self.candidate, self.stable) = Default::default();
         }
         (self.candidate_cluster, self.stable_cluster) = clusters;
-        (self.settings, self.terms) = (settings, terms);
+        (self.default, self.settings, self.terms) = (default, settings, terms);
     }
 
     /// What happened to both versions since the last tick.
