@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use super::service::Service;
 use super::{Engine, now, perform};
 use crate::compiled::Compiled;
-use crate::store::{Kind, NewEntry, Record};
+use crate::store::{Entry, Kind, NewEntry, Record};
 
 /// The policy that the releases follow.
 pub(super) struct Followed {
@@ -126,9 +126,10 @@ impl Engine {
             order: None,
             detail: json!({ "candidate": record.candidate, "stable": record.stable, "state": record.release }),
         };
-        if !self.keep(&record, vec![entry]).await {
+        let Some(entries) = self.keep(&record, vec![entry]).await else {
             return false;
-        }
+        };
+        self.tell(entries);
         info!(service = %record.service, candidate = %record.candidate, "release begins");
         let Wanted {
             service,
@@ -192,18 +193,21 @@ impl Engine {
         }
     }
 
-    /// Keeps a release and tells what happened; whether it could be kept.
-    pub(super) async fn keep(&mut self, record: &Record, news: Vec<NewEntry>) -> bool {
+    /// Keeps a release and what happened; none when it could not be kept.
+    pub(super) async fn keep(
+        &mut self,
+        record: &Record,
+        news: Vec<NewEntry>,
+    ) -> Option<Vec<Entry>> {
         let kept = record.clone();
         match self.stored(move |store| store.save(&kept, &news)).await {
             Ok(entries) => {
                 self.note_store(None);
-                self.tell(entries);
-                true
+                Some(entries)
             }
             Err(error) => {
                 self.note_store(Some(error));
-                false
+                None
             }
         }
     }

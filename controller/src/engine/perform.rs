@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use ombre_policy::decisions::{Frozen, MadeFor, Released, ReleasedService, ServiceDecisions};
 use ombre_policy::document::Revision;
 use ombre_policy::release::machine::{
-    Action, Context, Event, Jitter, Phase, PhaseName, Refusal, Release, step,
+    Action, Context, Event, Jitter, Order, Phase, PhaseName, Refusal, Release, step,
 };
 use ombre_policy::release::share::Percent;
 use tokio::task::spawn_blocking;
@@ -18,7 +18,7 @@ use super::follow::whole;
 use super::service::Service;
 use super::{Engine, News, account, now};
 use crate::nodes::Node;
-use crate::store::Entry;
+use crate::store::{Entry, NewEntry, Record};
 
 /// A proxy that has not polled for this long is gone: twice as long as a poll takes.
 const GONE: Duration = Duration::from_secs(60);
@@ -54,7 +54,7 @@ impl Engine {
         let before = &service.record.release;
         let (after, actions) = step(before, &event, &context);
         let entries = account::entries(service, &event, &after, &actions, at);
-        if after != *before || service.unkept || !entries.is_empty() {
+        if after != *before || !service.unwritten.is_empty() || !entries.is_empty() {
             let mut record = service.record.clone();
             if !freezing(&after) {
                 record.awaited.clear();
@@ -62,15 +62,11 @@ impl Engine {
                 let live = self.live_nodes().into_iter();
                 record.awaited = live.map(|node| node.name).collect();
             }
+            let aborted = |release: &Release| release.phase.name() == PhaseName::Aborted;
+            let aborts = aborted(&after) && !aborted(before);
             record.release = after;
-            let aborts = record.release.phase.name() == PhaseName::Aborted;
-            let kept = self.keep(&record, entries).await;
-            if !kept && !aborts {
+            if !self.write(record, entries, aborts).await {
                 return Outcome::NotKept(self.store_error.clone().unwrap_or_default());
-            }
-            if let Some(service) = self.services.get_mut(name) {
-                service.record = record;
-                service.unkept = !kept;
             }
         }
         let mut refusal = None;
@@ -82,6 +78,31 @@ impl Engine {
             self.perform(name, action).await;
         }
         Outcome::Stepped(refusal)
+    }
+
+    /// Keeps a release, together with what could not be kept before, and tells who listens; whether
+    /// it is in force now. What `must` be in force is so, and told, also when it cannot be kept.
+    async fn write(&mut self, record: Record, entries: Vec<NewEntry>, must: bool) -> bool {
+        let name = record.service.clone();
+        let service = self.services.get(&name);
+        let mut news = service.map_or_else(Vec::new, |service| service.unwritten.clone());
+        let told = news.len();
+        news.extend(entries);
+        let (unwritten, untold) = match self.keep(&record, news.clone()).await {
+            Some(written) => (Vec::new(), written.into_iter().skip(told).collect()),
+            None if must => {
+                let untold = news.iter().skip(told);
+                let untold = untold.map(|entry| entry.numbered(&name, 0)).collect();
+                (news, untold)
+            }
+            None => return false,
+        };
+        self.tell(untold);
+        if let Some(service) = self.services.get_mut(&name) {
+            service.record = record;
+            service.unwritten = unwritten;
+        }
+        true
     }
 
     async fn perform(&mut self, name: &str, action: Action) {

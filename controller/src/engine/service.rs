@@ -10,7 +10,7 @@ use ombre_policy::release::settings::Settings;
 use super::drain::Drain;
 use crate::evidence::Readings;
 use crate::evidence::ledger::Ledger;
-use crate::store::Record;
+use crate::store::{NewEntry, Record};
 
 /// One release.
 pub(super) struct Service {
@@ -36,8 +36,8 @@ pub(super) struct Service {
     pub(super) judgement: Option<Judgement>,
     /// The revision under which the filters were told of it last.
     pub(super) published: Option<Revision>,
-    /// Whether what is done could not be kept.
-    pub(super) unkept: bool,
+    /// What happened and could not be kept, although it was done and told.
+    pub(super) unwritten: Vec<NewEntry>,
     /// The drain under way.
     pub(super) drain: Option<Drain>,
 }
@@ -69,7 +69,7 @@ impl Service {
             due: Moment::from_unix_millis(0),
             judgement: None,
             published: None,
-            unkept: false,
+            unwritten: Vec::new(),
             drain: None,
         }
     }

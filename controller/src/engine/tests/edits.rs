@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::engine::drain::Applied;
 use crate::sample::{USERS, compiled_of, served};
 
 /// Nobody listens there.
@@ -182,4 +183,50 @@ async fn less_weight_that_is_refused_is_never_run() {
     let fixture = fixture.restarted(of(10)).await;
     assert_eq!(fixture.percent("v2"), before);
     assert_eq!(fixture.refused(), 1, "not asked twice");
+}
+
+#[tokio::test]
+async fn an_abort_that_cannot_be_kept_is_told_at_once_and_written_later() {
+    let policy = format!("default: v1; rollout: {{ candidate: v2, weight: 100 }}; {LOG}");
+    let mut fixture = fixture(shop(&policy)).await;
+    fixture.order(ROLLBACK).await.unwrap();
+    fixture.all_confirm();
+    fixture.engine.tick().await;
+    assert_eq!(fixture.shown().0, PhaseName::Draining);
+    let db = Connection::open(fixture.dir.path().join("ombre.db")).unwrap();
+    db.execute_batch("ALTER TABLE releases RENAME TO away")
+        .unwrap();
+    let mut news = fixture.handle.news();
+    let mut told = || {
+        let mut told = Vec::new();
+        while let Ok(news) = news.try_recv() {
+            if ["alert", "transition"].contains(&news.kind.as_str()) {
+                told.push(news.kind.clone());
+            }
+        }
+        told
+    };
+    let turn = fixture.engine.services["shop"].record.release.turn;
+    let failed = Applied {
+        service: "shop".to_owned(),
+        turn,
+        result: Err("refused".to_owned()),
+    };
+    fixture.engine.take(Message::Drain(failed)).await;
+    assert_eq!(fixture.shown(), (PhaseName::Aborted, 100));
+    assert_eq!(told(), ["alert", "transition"]);
+    fixture.engine.tick().await;
+    let pause = fixture.order(Command::Pause).await.unwrap_err();
+    assert!(matches!(pause, OrderError::Store(_)), "{pause}");
+    assert!(told().is_empty());
+    let before = fixture.history().len();
+    db.execute_batch("ALTER TABLE away RENAME TO releases")
+        .unwrap();
+    fixture.engine.tick().await;
+    let history = fixture.history();
+    let kinds: Vec<&str> = history[before..].iter().map(|it| it.0.as_str()).collect();
+    assert_eq!(kinds, ["alert", "transition"]);
+    assert!(told().is_empty(), "not told twice");
+    fixture.engine.tick().await;
+    assert_eq!(fixture.history().len(), before + 2);
 }
