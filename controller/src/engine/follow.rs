@@ -1,5 +1,5 @@
 //! Follows the policy in force: new releases begin, those that are kept go on, a changed weight is an
-//! order, a changed candidate is a new release.
+//! order, a changed candidate is a new release. A fail-back under way is brought to its end first.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,11 +18,12 @@ use crate::store::{Entry, Kind, NewEntry, Record};
 /// The policy that the releases follow.
 pub(super) struct Followed {
     compiled: Arc<Compiled>,
-    /// Whether something has to be tried again: it could not be kept, or a fail-back came between.
+    /// Whether something has to be tried again: it could not be kept, or a fail-back has to end first.
     again: bool,
 }
 
 /// What a policy says of one release.
+#[derive(Clone)]
 struct Wanted {
     service: String,
     candidate: String,
@@ -46,7 +47,9 @@ impl Engine {
         {
             return;
         }
-        let wanted: Vec<Wanted> = compiled.policy.releases().map(Wanted::of).collect();
+        let wanted = compiled.policy.releases();
+        let wanted: Vec<Wanted> = wanted.map(Wanted::of).collect();
+        let mut done = true;
         let gone: Vec<String> = self
             .services
             .keys()
@@ -60,7 +63,7 @@ impl Engine {
                 self.dormant.insert(name, service.record);
             }
         }
-        let mut done = true;
+        self.resume(&wanted).await;
         for wanted in wanted {
             done &= self.take_up(wanted).await;
         }
@@ -89,20 +92,36 @@ impl Engine {
         }
     }
 
+    /// Goes on with the releases that were kept. All of them are there before the first one is
+    /// stepped: what is published is published of all.
+    async fn resume(&mut self, wanted: &[Wanted]) {
+        let mut resumed = Vec::new();
+        for wanted in wanted {
+            let name = &wanted.service;
+            let Some(record) = self.dormant.remove(name) else {
+                continue;
+            };
+            if !wanted.is_of(&record) {
+                self.dormant.insert(name.clone(), record);
+                continue;
+            }
+            info!(service = %name, phase = %record.release.phase.name(), "release resumes");
+            self.services
+                .insert(name.clone(), wanted.clone().service(record));
+            resumed.push(name);
+        }
+        for name in resumed {
+            self.step(name, Event::Restarted).await;
+        }
+    }
+
     /// Whether the release now follows what is wanted of it.
     async fn take_up(&mut self, wanted: Wanted) -> bool {
-        let name = wanted.service.clone();
-        let known = match self.services.get(&name) {
-            Some(service) => Some(&service.record),
-            None => self.dormant.get(&name),
-        };
-        let same = |record: &Record| {
-            (&record.candidate, &record.stable) == (&wanted.candidate, &wanted.stable)
-        };
-        match known {
-            Some(record) if same(record) => self.go_on(wanted).await,
+        let name = &wanted.service;
+        match self.services.get(name).map(|service| &service.record) {
+            Some(record) if wanted.is_of(record) => self.go_on(wanted).await,
             // INVARIANT: a freeze ends by itself, in time; until then its versions stay.
-            Some(record) if self.services.contains_key(&name) && failing_back(&record.release) => {
+            Some(record) if failing_back(&record.release) => {
                 warn!(service = %name, "the new candidate waits for the end of the fail-back");
                 false
             }
@@ -131,17 +150,9 @@ impl Engine {
         };
         self.tell(entries);
         info!(service = %record.service, candidate = %record.candidate, "release begins");
-        let Wanted {
-            service,
-            clusters,
-            default,
-            settings,
-            terms,
-            ..
-        } = wanted;
-        self.dormant.remove(&service);
-        let begun = Service::new(record, clusters, default, settings, terms);
-        self.services.insert(service, begun);
+        self.dormant.remove(&record.service);
+        self.services
+            .insert(record.service.clone(), wanted.service(record));
         true
     }
 
@@ -155,17 +166,10 @@ impl Engine {
             terms,
             ..
         } = wanted;
-        if let Some(record) = self.dormant.remove(&name) {
-            info!(service = %name, phase = %record.release.phase.name(), "release resumes");
-            let service = Service::new(record, clusters, default, settings, terms);
-            self.services.insert(name.clone(), service);
-            self.step(&name, Event::Restarted).await;
-        } else if let Some(service) = self.services.get_mut(&name) {
-            service.adopt(clusters, default, settings, terms);
-        }
         let Some(service) = self.services.get_mut(&name) else {
             return true;
         };
+        service.adopt(clusters, default, settings, terms);
         if service.record.weight == weight {
             return true;
         }
@@ -228,6 +232,22 @@ impl Wanted {
             settings: release.settings.clone(),
             terms: release.terms,
         }
+    }
+
+    /// Whether this is of the same release.
+    fn is_of(&self, record: &Record) -> bool {
+        (&record.candidate, &record.stable) == (&self.candidate, &self.stable)
+    }
+
+    fn service(self, record: Record) -> Service {
+        let Self {
+            clusters,
+            default,
+            settings,
+            terms,
+            ..
+        } = self;
+        Service::new(record, clusters, default, settings, terms)
     }
 }
 

@@ -186,6 +186,23 @@ async fn less_weight_that_is_refused_is_never_run() {
 }
 
 #[tokio::test]
+async fn a_restart_hands_out_the_decisions_of_all_releases_or_none() {
+    let rest = "default: v1; rollout: { candidate: v2, weight: 10 }; degrade: {}";
+    let both = || policy(&[("cart", rest), ("shop", rest)]);
+    let mut fixture = fixture(both()).await;
+    fixture.order_of("shop", ROLLBACK).await;
+    let revision = |fixture: &Fixture| {
+        let in_force = fixture.engine.publisher.view().in_force;
+        in_force.unwrap().decisions_revision
+    };
+    let before = revision(&fixture);
+    let fixture = fixture.restarted(both()).await;
+    assert_eq!(revision(&fixture), before, "nothing else was handed out");
+    assert_eq!(fixture.percent("v2"), 0);
+    assert!(fixture.percent_of("cart", "v2") > 0);
+}
+
+#[tokio::test]
 async fn an_abort_that_cannot_be_kept_is_told_at_once_and_written_later() {
     let policy = format!("default: v1; rollout: {{ candidate: v2, weight: 100 }}; {LOG}");
     let mut fixture = fixture(shop(&policy)).await;
