@@ -4,14 +4,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ombre_policy::release::machine::{Command, Event, Order, Phase, Release, Terms};
+use ombre_policy::duration::Moment;
+use ombre_policy::release::machine::{Command, Event, Order, Phase, Refusal, Release, Terms};
 use ombre_policy::release::settings::Settings;
 use ombre_policy::release::share::Percent;
 use serde_json::json;
 use tracing::{info, warn};
 
 use super::service::Service;
-use super::{Engine, now, perform};
+use super::{Engine, moment, now, perform};
 use crate::compiled::Compiled;
 use crate::store::{Entry, Kind, NewEntry, Record};
 
@@ -33,6 +34,8 @@ struct Wanted {
     weight: f64,
     settings: Settings,
     terms: Terms,
+    /// When its policy was loaded.
+    loaded_at: Moment,
 }
 
 impl Engine {
@@ -47,8 +50,11 @@ impl Engine {
         {
             return;
         }
+        let loaded_at = moment(in_force.loaded_at);
         let wanted = compiled.policy.releases();
-        let wanted: Vec<Wanted> = wanted.map(Wanted::of).collect();
+        let wanted: Vec<Wanted> = wanted
+            .map(|release| Wanted::of(release, loaded_at))
+            .collect();
         let mut done = true;
         let gone: Vec<String> = self
             .services
@@ -164,6 +170,7 @@ impl Engine {
             weight,
             settings,
             terms,
+            loaded_at,
             ..
         } = wanted;
         let Some(service) = self.services.get_mut(&name) else {
@@ -173,16 +180,18 @@ impl Engine {
         if service.record.weight == weight {
             return true;
         }
-        if failing_back(&service.record.release) {
-            return false;
-        }
         let before = std::mem::replace(&mut service.record.weight, weight);
         let order = Order {
             command: Command::SetWeight(whole(weight)),
             actor: "policy".to_owned(),
             reason: format!("`rollout.weight` was changed from {before} to {weight}"),
         };
-        match self.step(&name, Event::Operator(order)).await {
+        let outcome = if ended_since(&service.record.release, loaded_at) {
+            self.refuse(&name, &order, Refusal::FailingBack).await
+        } else {
+            self.step(&name, Event::Operator(order)).await
+        };
+        match outcome {
             perform::Outcome::Stepped(None) => true,
             perform::Outcome::Stepped(Some(refusal)) => {
                 warn!(service = %name, weight, %refusal, "the policy's weight is not followed");
@@ -218,7 +227,7 @@ impl Engine {
 }
 
 impl Wanted {
-    fn of(release: ombre_policy::policy::Release<'_>) -> Self {
+    fn of(release: ombre_policy::policy::Release<'_>, loaded_at: Moment) -> Self {
         Self {
             service: release.service.to_owned(),
             candidate: release.candidate.version.to_owned(),
@@ -231,6 +240,7 @@ impl Wanted {
             weight: release.weight,
             settings: release.settings.clone(),
             terms: release.terms,
+            loaded_at,
         }
     }
 
@@ -256,6 +266,14 @@ const fn failing_back(release: &Release) -> bool {
         release.phase,
         Phase::Freezing { .. } | Phase::Draining { .. }
     )
+}
+
+/// Whether a fail-back that was under way when the policy was loaded has ended meanwhile.
+fn ended_since(release: &Release, loaded_at: Moment) -> bool {
+    match release.phase {
+        Phase::FailedBack { since, .. } | Phase::Aborted { since, .. } => since >= loaded_at,
+        _ => false,
+    }
 }
 
 /// A policy's weight in whole percent, rounded up: some traffic is not none.

@@ -80,6 +80,19 @@ impl Engine {
         Outcome::Stepped(refusal)
     }
 
+    /// Refuses an order that comes too late for the release itself to refuse it.
+    pub(super) async fn refuse(&mut self, name: &str, order: &Order, why: Refusal) -> Outcome {
+        let Some(service) = self.services.get(name) else {
+            return Outcome::Stepped(None);
+        };
+        let (record, entry) = (service.record.clone(), account::refused(order, why, now()));
+        if self.write(record, vec![entry], false).await {
+            Outcome::Stepped(Some(why))
+        } else {
+            Outcome::NotKept(self.store_error.clone().unwrap_or_default())
+        }
+    }
+
     /// Keeps a release, together with what could not be kept before, and tells who listens; whether
     /// it is in force now. What `must` be in force is so, and told, also when it cannot be kept.
     async fn write(&mut self, record: Record, entries: Vec<NewEntry>, must: bool) -> bool {

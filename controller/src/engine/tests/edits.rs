@@ -203,6 +203,40 @@ async fn a_restart_hands_out_the_decisions_of_all_releases_or_none() {
 }
 
 #[tokio::test]
+async fn a_weight_edited_during_a_fail_back_does_not_undo_it() {
+    let of = |weight| {
+        shop(&format!(
+            "default: v1; rollout: {{ candidate: v2, weight: {weight} }}; {LOG}"
+        ))
+    };
+    for seen_too_late in [false, true] {
+        let mut fixture = fixture(of(50)).await;
+        fixture.order(ROLLBACK).await.unwrap();
+        if !seen_too_late {
+            fixture.edit(of(30));
+            fixture.engine.tick().await;
+            assert_eq!(fixture.refused(), 1);
+        }
+        fixture.all_confirm();
+        fixture.engine.tick().await;
+        assert_eq!(fixture.shown().0, PhaseName::Draining);
+        if seen_too_late {
+            fixture.edit(of(30));
+        }
+        fixture.drained().await;
+        fixture.engine.tick().await;
+        assert_eq!(fixture.shown(), (PhaseName::FailedBack, 0));
+        assert_eq!(fixture.refused(), 1);
+        assert_eq!(fixture.percent("v2"), 0);
+        let mut fixture = fixture.restarted(of(30)).await;
+        assert_eq!(fixture.shown(), (PhaseName::FailedBack, 0));
+        fixture.edit(of(20));
+        fixture.engine.tick().await;
+        assert_eq!(fixture.shown(), (PhaseName::Stable, 20), "a later order");
+    }
+}
+
+#[tokio::test]
 async fn an_abort_that_cannot_be_kept_is_told_at_once_and_written_later() {
     let policy = format!("default: v1; rollout: {{ candidate: v2, weight: 100 }}; {LOG}");
     let mut fixture = fixture(shop(&policy)).await;
