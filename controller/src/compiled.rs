@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::publish::merge::merge;
 use crate::source::Reader;
-use ombre_policy::decisions::{DecisionTable, Decisions};
+use ombre_policy::decisions::{DecisionTable, Decisions, Released};
 use ombre_policy::document::FORMAT;
 use ombre_policy::load::{Files, SourceFile, load};
 use ombre_policy::plan::Plan;
@@ -69,9 +69,9 @@ impl Compiled {
     pub fn applicable_both(
         &self,
         operator: &Decisions,
-        released: &Decisions,
+        released: &Released,
     ) -> (DecisionTable, Vec<Problem>) {
-        let (merged, mut overruled) = merge(operator, &released.kept_by(&self.policy));
+        let (merged, mut overruled) = merge(operator, &released.under(&self.policy));
         let (table, problems) = self.applicable(&merged);
         overruled.extend(problems);
         (table, overruled)

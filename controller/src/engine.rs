@@ -376,7 +376,11 @@ async fn told(stop: &mut watch::Receiver<bool>) {
 
 /// The time, as releases count it.
 pub fn now() -> Moment {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    moment(SystemTime::now())
+}
+
+fn moment(time: SystemTime) -> Moment {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
     let millis = since.map_or(0, |since| {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     });

@@ -7,7 +7,7 @@ mod view;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::SystemTime;
 
-use ombre_policy::decisions::{DecisionTable, Decisions};
+use ombre_policy::decisions::{DecisionTable, Decisions, Released};
 use ombre_policy::document::{Kind, Revision, seal};
 use ombre_policy::policy::SlotTables;
 use ombre_policy::problem::Problems;
@@ -111,15 +111,15 @@ impl Publisher {
             .policy
             .filter(|saved| saved.fingerprint == compiled.fingerprint);
         let compiled = Arc::new(compiled);
+        held.saved.released.forget_edited(&compiled.policy);
         if let (Some(now), Some(known)) = (before, known) {
-            self.change_view(|view| {
-                view.refusal = None;
-                view.in_force = Some(InForce {
-                    compiled,
-                    loaded_at,
-                    ..now
-                });
-            });
+            let now = InForce {
+                compiled,
+                loaded_at,
+                ..now
+            };
+            self.settle(&mut held, now);
+            self.change_view(|view| view.refusal = None);
             self.metrics.load(Load::Unchanged);
             return Outcome::Unchanged(known.revision);
         }
@@ -142,6 +142,7 @@ impl Publisher {
             self.report_save(&mut held);
         }
         self.put_in_force(&held.saved, revision, compiled, loaded_at);
+        self.change_view(|view| view.refusal = None);
         if !moved {
             self.report_save(&mut held);
         }
@@ -174,32 +175,15 @@ impl Publisher {
         decisions
             .compile(&now.compiled.policy)
             .map_err(DecisionsError::Invalid)?;
-        let (table, problems) = now
-            .compiled
-            .applicable_both(&decisions, &held.saved.released);
         let before = held.saved.clone();
         let revision = next(&mut held.saved);
         held.saved.decisions_revision = revision;
-        held.saved.decisions = decisions.clone();
+        held.saved.decisions = decisions;
         if let Err(error) = self.save(&mut held) {
             held.saved = before;
             return Err(error.into());
         }
-        self.hand_out_decisions(revision, now.revision, &table);
-        // Whoever takes the policy from now on starts with these decisions.
-        self.documents.refresh(
-            Kind::Policy,
-            sealed_policy(&now.compiled, now.revision, &table),
-        );
-        self.change_view(|view| {
-            view.in_force = Some(InForce {
-                decisions_revision: revision,
-                decisions: Arc::new(decisions),
-                table: Arc::new(table),
-                without_effect: Arc::new(problems),
-                ..now
-            });
-        });
+        self.hand_out(&held.saved, now);
         Ok(revision)
     }
 
@@ -207,41 +191,22 @@ impl Publisher {
     /// revision the filters have it. Handed out even when the state directory cannot be written: the
     /// store has it, and says it again after a restart.
     ///
-    /// Nothing is handed out before the first policy; then it is part of it.
-    pub fn put_released(&self, released: Decisions) -> Option<Revision> {
+    /// Where no release decides any more what was decided last holds on, see [`Released::take`].
+    pub fn put_released(&self, decided: Released) -> Option<Revision> {
         let mut held = self.held();
-        let now = self.view().in_force;
+        let now = self.view().in_force?;
+        let mut released = held.saved.released.clone();
+        released.take(decided, &now.compiled.policy);
         if held.saved.released == released {
-            return now.map(|now| now.decisions_revision);
+            return Some(now.decisions_revision);
         }
         held.saved.released = released;
-        let Some(now) = now else {
-            self.report_save(&mut held);
-            return None;
-        };
         let revision = next(&mut held.saved);
         held.saved.decisions_revision = revision;
-        let (table, problems) = now
-            .compiled
-            .applicable_both(&held.saved.decisions, &held.saved.released);
         // An Envoy that is served over xDS takes whatever it is given, so what one has seen must never
         // be older after a restart: a frozen write would come back.
         self.report_save(&mut held);
-        self.hand_out_decisions(revision, now.revision, &table);
-        self.documents.refresh(
-            Kind::Policy,
-            sealed_policy(&now.compiled, now.revision, &table),
-        );
-        let released = Arc::new(held.saved.released.clone());
-        self.change_view(|view| {
-            view.in_force = Some(InForce {
-                decisions_revision: revision,
-                released,
-                table: Arc::new(table),
-                without_effect: Arc::new(problems),
-                ..now
-            });
-        });
+        self.hand_out(&held.saved, now);
         Some(revision)
     }
 
@@ -269,16 +234,7 @@ impl Publisher {
         held.saved.decisions_revision = next(&mut held.saved);
         match kind {
             Kind::Policy => self.put_in_force(&held.saved, revision, now.compiled, now.loaded_at),
-            Kind::Decisions => {
-                let decisions_revision = held.saved.decisions_revision;
-                self.hand_out_decisions(decisions_revision, revision, &now.table);
-                self.change_view(|view| {
-                    view.in_force = Some(InForce {
-                        decisions_revision,
-                        ..now
-                    });
-                });
-            }
+            Kind::Decisions => self.hand_out(&held.saved, now),
         }
         self.report_save(&mut held);
     }
@@ -306,17 +262,60 @@ impl Publisher {
             .publish(Kind::Policy, sealed_policy(&compiled, revision, &table));
         self.metrics.policy_revision(revision);
         self.hand_out_decisions(saved.decisions_revision, revision, &table);
+        let released = saved.released.under(&compiled.policy);
         self.change_view(|view| {
-            view.refusal = None;
             view.in_force = Some(InForce {
                 compiled,
                 revision,
                 decisions_revision: saved.decisions_revision,
                 decisions: Arc::new(saved.decisions.clone()),
-                released: Arc::new(saved.released.clone()),
+                released: Arc::new(released),
                 table: Arc::new(table),
                 without_effect: Arc::new(problems),
                 loaded_at,
+            });
+        });
+    }
+
+    /// Puts a policy in force that filters cannot tell from the one before. What was decided for the
+    /// other may mean something else now: a `degrade` block is none of the filters' business.
+    fn settle(&self, held: &mut Held, now: InForce) {
+        let (table, problems) = now
+            .compiled
+            .applicable_both(&held.saved.decisions, &held.saved.released);
+        if table != *now.table {
+            held.saved.decisions_revision = next(&mut held.saved);
+            self.report_save(held);
+            return self.hand_out(&held.saved, now);
+        }
+        self.change_view(|view| {
+            view.in_force = Some(InForce {
+                without_effect: Arc::new(problems),
+                ..now
+            });
+        });
+    }
+
+    /// Hands out the newest decisions under the policy in force.
+    fn hand_out(&self, saved: &Saved, now: InForce) {
+        let (table, problems) = now
+            .compiled
+            .applicable_both(&saved.decisions, &saved.released);
+        self.hand_out_decisions(saved.decisions_revision, now.revision, &table);
+        // Whoever takes the policy from now on starts with these decisions.
+        self.documents.refresh(
+            Kind::Policy,
+            sealed_policy(&now.compiled, now.revision, &table),
+        );
+        let released = saved.released.under(&now.compiled.policy);
+        self.change_view(|view| {
+            view.in_force = Some(InForce {
+                decisions_revision: saved.decisions_revision,
+                decisions: Arc::new(saved.decisions.clone()),
+                released: Arc::new(released),
+                table: Arc::new(table),
+                without_effect: Arc::new(problems),
+                ..now
             });
         });
     }

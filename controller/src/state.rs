@@ -5,7 +5,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use ombre_policy::decisions::Decisions;
+use ombre_policy::decisions::{Decisions, Released};
 use ombre_policy::document::Revision;
 use ombre_policy::policy::SlotTables;
 use serde::{Deserialize, Serialize};
@@ -32,7 +32,7 @@ pub struct Saved {
     /// What the releases decided, as it was published last. The truth is in the store; this is what
     /// holds while the store cannot be read.
     #[serde(default)]
-    pub released: Decisions,
+    pub released: Released,
 }
 
 /// Which policy was published under which revision.
@@ -101,7 +101,7 @@ impl Default for Saved {
             decisions_revision: Revision::default(),
             slots: SlotTables::default(),
             decisions: Decisions::default(),
-            released: Decisions::default(),
+            released: Released::default(),
         }
     }
 }

@@ -1,14 +1,18 @@
 //! Decisions: what the filters are told between two policies. By number in the plan, for the
-//! filter; `named` is the form by name, for people and the store.
+//! filter; `named` is the form by name, for people and the store, and `released` what releases decided.
 
 #[cfg(feature = "load")]
 mod named;
+#[cfg(feature = "load")]
+mod released;
 
 use serde::{Deserialize, Serialize};
 
 use crate::document::DocumentError;
 #[cfg(feature = "load")]
 pub use named::{Decisions, Frozen, ServiceDecisions};
+#[cfg(feature = "load")]
+pub use released::{MadeFor, Released, ReleasedService};
 
 /// The decisions for one plan, one entry for each of its services; missing entries decide nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

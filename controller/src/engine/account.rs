@@ -1,7 +1,7 @@
 //! What the history says of a step: what happened, and everything that led to it.
 
 use ombre_policy::duration::Moment;
-use ombre_policy::release::machine::{Action, Event, Release};
+use ombre_policy::release::machine::{Action, Event, Order, Refusal, Release};
 use serde_json::{Value, json};
 
 use super::service::Service;
@@ -16,7 +16,7 @@ pub(super) fn entries(
     at: Moment,
 ) -> Vec<NewEntry> {
     let order = match event {
-        Event::Operator(order) => Some((order.actor.clone(), order.reason.clone())),
+        Event::Operator(order) => Some(by(order)),
         _ => None,
     };
     let entry = |kind, detail: Value| NewEntry {
@@ -33,10 +33,7 @@ pub(super) fn entries(
         });
         entries.push(match refusal {
             None => entry(Kind::Order, json!({ "command": order.command })),
-            Some(refusal) => entry(
-                Kind::Refused,
-                json!({ "command": order.command, "refusal": refusal, "text": refusal.to_string() }),
-            ),
+            Some(refusal) => refused(order, refusal, at),
         });
     }
     for action in actions {
@@ -58,4 +55,19 @@ pub(super) fn entries(
         }
     }
     entries
+}
+
+/// The entry for an order that is not followed.
+pub(super) fn refused(order: &Order, refusal: Refusal, at: Moment) -> NewEntry {
+    let text = refusal.to_string();
+    NewEntry {
+        at,
+        kind: Kind::Refused,
+        order: Some(by(order)),
+        detail: json!({ "command": order.command, "refusal": refusal, "text": text }),
+    }
+}
+
+fn by(order: &Order) -> (String, String) {
+    (order.actor.clone(), order.reason.clone())
 }

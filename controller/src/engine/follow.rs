@@ -1,36 +1,41 @@
 //! Follows the policy in force: new releases begin, those that are kept go on, a changed weight is an
-//! order, a changed candidate is a new release.
+//! order, a changed candidate is a new release. A fail-back under way is brought to its end first.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ombre_policy::release::machine::{Command, Event, Order, Phase, Release, Terms};
+use ombre_policy::duration::Moment;
+use ombre_policy::release::machine::{Command, Event, Order, Phase, Refusal, Release, Terms};
 use ombre_policy::release::settings::Settings;
 use ombre_policy::release::share::Percent;
 use serde_json::json;
 use tracing::{info, warn};
 
 use super::service::Service;
-use super::{Engine, now, perform};
+use super::{Engine, moment, now, perform};
 use crate::compiled::Compiled;
-use crate::store::{Kind, NewEntry, Record};
+use crate::store::{Entry, Kind, NewEntry, Record};
 
 /// The policy that the releases follow.
 pub(super) struct Followed {
     compiled: Arc<Compiled>,
-    /// Whether something has to be tried again: it could not be kept, or a fail-back came between.
+    /// Whether something has to be tried again: it could not be kept, or a fail-back has to end first.
     again: bool,
 }
 
 /// What a policy says of one release.
+#[derive(Clone)]
 struct Wanted {
     service: String,
     candidate: String,
     stable: String,
     clusters: (String, String),
+    default: String,
     weight: f64,
     settings: Settings,
     terms: Terms,
+    /// When its policy was loaded.
+    loaded_at: Moment,
 }
 
 impl Engine {
@@ -45,7 +50,12 @@ impl Engine {
         {
             return;
         }
-        let wanted: Vec<Wanted> = compiled.policy.releases().map(Wanted::of).collect();
+        let loaded_at = moment(in_force.loaded_at);
+        let wanted = compiled.policy.releases();
+        let wanted: Vec<Wanted> = wanted
+            .map(|release| Wanted::of(release, loaded_at))
+            .collect();
+        let mut done = true;
         let gone: Vec<String> = self
             .services
             .keys()
@@ -59,7 +69,7 @@ impl Engine {
                 self.dormant.insert(name, service.record);
             }
         }
-        let mut done = true;
+        self.resume(&wanted).await;
         for wanted in wanted {
             done &= self.take_up(wanted).await;
         }
@@ -88,20 +98,36 @@ impl Engine {
         }
     }
 
+    /// Goes on with the releases that were kept. All of them are there before the first one is
+    /// stepped: what is published is published of all.
+    async fn resume(&mut self, wanted: &[Wanted]) {
+        let mut resumed = Vec::new();
+        for wanted in wanted {
+            let name = &wanted.service;
+            let Some(record) = self.dormant.remove(name) else {
+                continue;
+            };
+            if !wanted.is_of(&record) {
+                self.dormant.insert(name.clone(), record);
+                continue;
+            }
+            info!(service = %name, phase = %record.release.phase.name(), "release resumes");
+            self.services
+                .insert(name.clone(), wanted.clone().service(record));
+            resumed.push(name);
+        }
+        for name in resumed {
+            self.step(name, Event::Restarted).await;
+        }
+    }
+
     /// Whether the release now follows what is wanted of it.
     async fn take_up(&mut self, wanted: Wanted) -> bool {
-        let name = wanted.service.clone();
-        let known = match self.services.get(&name) {
-            Some(service) => Some(&service.record),
-            None => self.dormant.get(&name),
-        };
-        let same = |record: &Record| {
-            (&record.candidate, &record.stable) == (&wanted.candidate, &wanted.stable)
-        };
-        match known {
-            Some(record) if same(record) => self.go_on(wanted).await,
+        let name = &wanted.service;
+        match self.services.get(name).map(|service| &service.record) {
+            Some(record) if wanted.is_of(record) => self.go_on(wanted).await,
             // INVARIANT: a freeze ends by itself, in time; until then its versions stay.
-            Some(record) if self.services.contains_key(&name) && failing_back(&record.release) => {
+            Some(record) if failing_back(&record.release) => {
                 warn!(service = %name, "the new candidate waits for the end of the fail-back");
                 false
             }
@@ -125,20 +151,14 @@ impl Engine {
             order: None,
             detail: json!({ "candidate": record.candidate, "stable": record.stable, "state": record.release }),
         };
-        if !self.keep(&record, vec![entry]).await {
+        let Some(entries) = self.keep(&record, vec![entry]).await else {
             return false;
-        }
+        };
+        self.tell(entries);
         info!(service = %record.service, candidate = %record.candidate, "release begins");
-        let Wanted {
-            service,
-            clusters,
-            settings,
-            terms,
-            ..
-        } = wanted;
-        self.dormant.remove(&service);
-        let begun = Service::new(record, clusters, settings, terms);
-        self.services.insert(service, begun);
+        self.dormant.remove(&record.service);
+        self.services
+            .insert(record.service.clone(), wanted.service(record));
         true
     }
 
@@ -146,27 +166,19 @@ impl Engine {
         let Wanted {
             service: name,
             clusters,
+            default,
             weight,
             settings,
             terms,
+            loaded_at,
             ..
         } = wanted;
-        if let Some(record) = self.dormant.remove(&name) {
-            info!(service = %name, phase = %record.release.phase.name(), "release resumes");
-            let service = Service::new(record, clusters, settings, terms);
-            self.services.insert(name.clone(), service);
-            self.step(&name, Event::Restarted).await;
-        } else if let Some(service) = self.services.get_mut(&name) {
-            service.adopt(clusters, settings, terms);
-        }
         let Some(service) = self.services.get_mut(&name) else {
             return true;
         };
+        service.adopt(clusters, default, settings, terms);
         if service.record.weight == weight {
             return true;
-        }
-        if failing_back(&service.record.release) {
-            return false;
         }
         let before = std::mem::replace(&mut service.record.weight, weight);
         let order = Order {
@@ -174,7 +186,12 @@ impl Engine {
             actor: "policy".to_owned(),
             reason: format!("`rollout.weight` was changed from {before} to {weight}"),
         };
-        match self.step(&name, Event::Operator(order)).await {
+        let outcome = if ended_since(&service.record.release, loaded_at) {
+            self.refuse(&name, &order, Refusal::FailingBack).await
+        } else {
+            self.step(&name, Event::Operator(order)).await
+        };
+        match outcome {
             perform::Outcome::Stepped(None) => true,
             perform::Outcome::Stepped(Some(refusal)) => {
                 warn!(service = %name, weight, %refusal, "the policy's weight is not followed");
@@ -189,25 +206,28 @@ impl Engine {
         }
     }
 
-    /// Keeps a release and tells what happened; whether it could be kept.
-    pub(super) async fn keep(&mut self, record: &Record, news: Vec<NewEntry>) -> bool {
+    /// Keeps a release and what happened; none when it could not be kept.
+    pub(super) async fn keep(
+        &mut self,
+        record: &Record,
+        news: Vec<NewEntry>,
+    ) -> Option<Vec<Entry>> {
         let kept = record.clone();
         match self.stored(move |store| store.save(&kept, &news)).await {
             Ok(entries) => {
                 self.note_store(None);
-                self.tell(entries);
-                true
+                Some(entries)
             }
             Err(error) => {
                 self.note_store(Some(error));
-                false
+                None
             }
         }
     }
 }
 
 impl Wanted {
-    fn of(release: ombre_policy::policy::Release<'_>) -> Self {
+    fn of(release: ombre_policy::policy::Release<'_>, loaded_at: Moment) -> Self {
         Self {
             service: release.service.to_owned(),
             candidate: release.candidate.version.to_owned(),
@@ -216,10 +236,28 @@ impl Wanted {
                 release.candidate.cluster.to_owned(),
                 release.stable.cluster.to_owned(),
             ),
+            default: release.default.to_owned(),
             weight: release.weight,
             settings: release.settings.clone(),
             terms: release.terms,
+            loaded_at,
         }
+    }
+
+    /// Whether this is of the same release.
+    fn is_of(&self, record: &Record) -> bool {
+        (&record.candidate, &record.stable) == (&self.candidate, &self.stable)
+    }
+
+    fn service(self, record: Record) -> Service {
+        let Self {
+            clusters,
+            default,
+            settings,
+            terms,
+            ..
+        } = self;
+        Service::new(record, clusters, default, settings, terms)
     }
 }
 
@@ -228,6 +266,14 @@ const fn failing_back(release: &Release) -> bool {
         release.phase,
         Phase::Freezing { .. } | Phase::Draining { .. }
     )
+}
+
+/// Whether a fail-back that was under way when the policy was loaded has ended meanwhile.
+fn ended_since(release: &Release, loaded_at: Moment) -> bool {
+    match release.phase {
+        Phase::FailedBack { since, .. } | Phase::Aborted { since, .. } => since >= loaded_at,
+        _ => false,
+    }
 }
 
 /// A policy's weight in whole percent, rounded up: some traffic is not none.

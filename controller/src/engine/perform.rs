@@ -4,10 +4,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use ombre_policy::decisions::{Decisions, Frozen, ServiceDecisions};
+use ombre_policy::decisions::{Frozen, MadeFor, Released, ReleasedService, ServiceDecisions};
 use ombre_policy::document::Revision;
 use ombre_policy::release::machine::{
-    Action, Context, Event, Jitter, Phase, PhaseName, Refusal, Release, step,
+    Action, Context, Event, Jitter, Order, Phase, PhaseName, Refusal, Release, step,
 };
 use ombre_policy::release::share::Percent;
 use tokio::task::spawn_blocking;
@@ -18,7 +18,7 @@ use super::follow::whole;
 use super::service::Service;
 use super::{Engine, News, account, now};
 use crate::nodes::Node;
-use crate::store::Entry;
+use crate::store::{Entry, NewEntry, Record};
 
 /// A proxy that has not polled for this long is gone: twice as long as a poll takes.
 const GONE: Duration = Duration::from_secs(60);
@@ -54,7 +54,7 @@ impl Engine {
         let before = &service.record.release;
         let (after, actions) = step(before, &event, &context);
         let entries = account::entries(service, &event, &after, &actions, at);
-        if after != *before || service.unkept || !entries.is_empty() {
+        if after != *before || !service.unwritten.is_empty() || !entries.is_empty() {
             let mut record = service.record.clone();
             if !freezing(&after) {
                 record.awaited.clear();
@@ -62,15 +62,11 @@ impl Engine {
                 let live = self.live_nodes().into_iter();
                 record.awaited = live.map(|node| node.name).collect();
             }
+            let aborted = |release: &Release| release.phase.name() == PhaseName::Aborted;
+            let aborts = aborted(&after) && !aborted(before);
             record.release = after;
-            let aborts = record.release.phase.name() == PhaseName::Aborted;
-            let kept = self.keep(&record, entries).await;
-            if !kept && !aborts {
+            if !self.write(record, entries, aborts).await {
                 return Outcome::NotKept(self.store_error.clone().unwrap_or_default());
-            }
-            if let Some(service) = self.services.get_mut(name) {
-                service.record = record;
-                service.unkept = !kept;
             }
         }
         let mut refusal = None;
@@ -82,6 +78,44 @@ impl Engine {
             self.perform(name, action).await;
         }
         Outcome::Stepped(refusal)
+    }
+
+    /// Refuses an order that comes too late for the release itself to refuse it.
+    pub(super) async fn refuse(&mut self, name: &str, order: &Order, why: Refusal) -> Outcome {
+        let Some(service) = self.services.get(name) else {
+            return Outcome::Stepped(None);
+        };
+        let (record, entry) = (service.record.clone(), account::refused(order, why, now()));
+        if self.write(record, vec![entry], false).await {
+            Outcome::Stepped(Some(why))
+        } else {
+            Outcome::NotKept(self.store_error.clone().unwrap_or_default())
+        }
+    }
+
+    /// Keeps a release, together with what could not be kept before, and tells who listens; whether
+    /// it is in force now. What `must` be in force is so, and told, also when it cannot be kept.
+    async fn write(&mut self, record: Record, entries: Vec<NewEntry>, must: bool) -> bool {
+        let name = record.service.clone();
+        let service = self.services.get(&name);
+        let mut news = service.map_or_else(Vec::new, |service| service.unwritten.clone());
+        let told = news.len();
+        news.extend(entries);
+        let (unwritten, untold) = match self.keep(&record, news.clone()).await {
+            Some(written) => (Vec::new(), written.into_iter().skip(told).collect()),
+            None if must => {
+                let untold = news.iter().skip(told);
+                let untold = untold.map(|entry| entry.numbered(&name, 0)).collect();
+                (news, untold)
+            }
+            None => return false,
+        };
+        self.tell(untold);
+        if let Some(service) = self.services.get_mut(&name) {
+            service.record = record;
+            service.unwritten = unwritten;
+        }
+        true
     }
 
     async fn perform(&mut self, name: &str, action: Action) {
@@ -139,13 +173,12 @@ impl Engine {
     /// Puts what all releases decide in force; under which revision the filters have it.
     pub(super) async fn publish(&mut self) -> Option<Revision> {
         let services = self.services.iter();
-        let decided =
-            services.filter_map(|(name, service)| Some((name.clone(), decided(service)?)));
-        let decisions = Decisions {
-            services: decided.collect(),
+        let services = services.map(|(name, service)| (name.clone(), decided(service)));
+        let released = Released {
+            services: services.collect(),
         };
         let publisher = Arc::clone(&self.publisher);
-        match spawn_blocking(move || publisher.put_released(decisions)).await {
+        match spawn_blocking(move || publisher.put_released(released)).await {
             Ok(revision) => revision,
             Err(error) => {
                 error!(%error, "publishing failed unexpectedly");
@@ -214,25 +247,39 @@ fn freezing(release: &Release) -> bool {
     matches!(release.phase, Phase::Freezing { .. })
 }
 
-/// What the filters are told of one release, by names; nothing where the policy says the same.
-fn decided(service: &Service) -> Option<ServiceDecisions> {
+/// What the filters are told of one release, by names, and what it was decided for.
+fn decided(service: &Service) -> ReleasedService {
     let record = &service.record;
     let decision = record.release.decision();
-    let mut decided = ServiceDecisions::default();
-    if decision.share != whole(record.weight) {
-        decided.weight = Some(f64::from(decision.share.get()));
-    }
+    // A weight below one percent is not rounded up while it is the policy's own.
+    let weight = if decision.share == whole(record.weight) {
+        record.weight
+    } else {
+        f64::from(decision.share.get())
+    };
+    let mut decided = ServiceDecisions {
+        weight: Some(weight),
+        ..ServiceDecisions::default()
+    };
+    let (candidate, stable) = (record.candidate.clone(), record.stable.clone());
     if decision.degraded {
-        let (candidate, stable) = (record.candidate.clone(), record.stable.clone());
-        decided.degraded.insert(candidate, stable);
+        decided.degraded.insert(candidate.clone(), stable.clone());
     }
     if decision.frozen {
         let seconds = service.terms.drain_timeout.get().div_ceil(1000);
         let retry_after = u32::try_from(seconds.clamp(1, 3600)).unwrap_or(3600);
         let frozen = Frozen { retry_after };
-        decided.frozen.insert(record.candidate.clone(), frozen);
+        decided.frozen.insert(candidate.clone(), frozen);
     }
-    (decided != ServiceDecisions::default()).then_some(decided)
+    ReleasedService {
+        made_for: MadeFor {
+            candidate,
+            stable,
+            default: service.default.clone(),
+            weight: record.weight,
+        },
+        decided,
+    }
 }
 
 pub(super) fn chance() -> Jitter {

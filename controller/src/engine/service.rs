@@ -10,7 +10,7 @@ use ombre_policy::release::settings::Settings;
 use super::drain::Drain;
 use crate::evidence::Readings;
 use crate::evidence::ledger::Ledger;
-use crate::store::Record;
+use crate::store::{NewEntry, Record};
 
 /// One release.
 pub(super) struct Service {
@@ -20,6 +20,8 @@ pub(super) struct Service {
     pub(super) candidate_cluster: String,
     /// What serves its stable version.
     pub(super) stable_cluster: String,
+    /// The default version of its service.
+    pub(super) default: String,
     /// The numbers it is judged by.
     pub(super) settings: Settings,
     /// The terms it is moved by.
@@ -34,8 +36,8 @@ pub(super) struct Service {
     pub(super) judgement: Option<Judgement>,
     /// The revision under which the filters were told of it last.
     pub(super) published: Option<Revision>,
-    /// Whether what is done could not be kept.
-    pub(super) unkept: bool,
+    /// What happened and could not be kept, although it was done and told.
+    pub(super) unwritten: Vec<NewEntry>,
     /// The drain under way.
     pub(super) drain: Option<Drain>,
 }
@@ -50,6 +52,7 @@ impl Service {
     pub(super) fn new(
         record: Record,
         (candidate_cluster, stable_cluster): (String, String),
+        default: String,
         settings: Settings,
         terms: Terms,
     ) -> Self {
@@ -57,6 +60,7 @@ impl Service {
             record,
             candidate_cluster,
             stable_cluster,
+            default,
             judge: Judge::new(settings.clone()),
             settings,
             terms,
@@ -65,20 +69,26 @@ impl Service {
             due: Moment::from_unix_millis(0),
             judgement: None,
             published: None,
-            unkept: false,
+            unwritten: Vec::new(),
             drain: None,
         }
     }
 
     /// Takes over what a new policy says. Evidence is begun anew when it is judged otherwise now.
-    pub(super) fn adopt(&mut self, clusters: (String, String), settings: Settings, terms: Terms) {
+    pub(super) fn adopt(
+        &mut self,
+        clusters: (String, String),
+        default: String,
+        settings: Settings,
+        terms: Terms,
+    ) {
         let before = (&self.candidate_cluster, &self.stable_cluster);
         if settings != self.settings || before != (&clusters.0, &clusters.1) {
             self.judge = Judge::new(settings.clone());
             (self.candidate, self.stable) = Default::default();
         }
         (self.candidate_cluster, self.stable_cluster) = clusters;
-        (self.settings, self.terms) = (settings, terms);
+        (self.default, self.settings, self.terms) = (default, settings, terms);
     }
 
     /// What happened to both versions since the last tick.

@@ -1,4 +1,5 @@
 mod drain;
+mod edits;
 mod killed;
 
 use super::*;
@@ -9,6 +10,7 @@ use ombre_policy::document::{Kind, Revision};
 use ombre_policy::release::machine::{Command, PhaseName};
 use ombre_policy::release::share::Percent;
 use rusqlite::Connection;
+use serde_json::json;
 
 use crate::compiled::Compiled;
 use crate::state::StateDir;
@@ -26,9 +28,13 @@ fn compiled(weight: u8, degrade: &str) -> Compiled {
 }
 
 fn start(dir: &Path, weight: u8, degrade: &str) -> (Engine, Handle) {
+    start_with(dir, compiled(weight, degrade))
+}
+
+fn start_with(dir: &Path, compiled: Compiled) -> (Engine, Handle) {
     let (state, saved) = StateDir::open(dir).unwrap();
     let publisher = Arc::new(Publisher::new(state, saved, Arc::default()));
-    publisher.put_policy(compiled(weight, degrade));
+    publisher.put_policy(compiled);
     let clients = Clients::new(None).unwrap();
     Engine::new(Parts {
         publisher,
@@ -126,10 +132,10 @@ const ROLLBACK: Command = Command::Rollback { force: false };
 async fn orders_are_kept_published_and_refused_with_their_reason() {
     let mut fixture = Fixture::new().await;
     assert_eq!(fixture.shown(), (PhaseName::Ramping, 10));
-    assert_eq!(fixture.published(), Value::Null, "the policy says it all");
+    assert_eq!(fixture.published(), json!({}), "the policy says it all");
     fixture.order(ROLLBACK).await.unwrap();
     assert_eq!(fixture.shown(), (PhaseName::FailedBack, 0));
-    let degraded = serde_json::json!({ "weight": 0.0, "degraded": { "v2": "v1" } });
+    let degraded = json!({ "weight": 0.0, "degraded": { "v2": "v1" } });
     assert_eq!(fixture.published(), degraded);
     let refused = fixture.order(ROLLBACK).await.unwrap_err();
     assert!(matches!(refused, OrderError::Refused(Refusal::FailedBack)));
@@ -173,7 +179,7 @@ async fn a_weight_changed_in_the_policy_is_an_order_of_the_policy() {
         .into_iter()
         .find(|(kind, _)| kind == "order");
     assert_eq!(order.unwrap().1.as_deref(), Some("policy"));
-    assert_eq!(fixture.published(), Value::Null);
+    assert_eq!(fixture.published(), json!({}));
     let mut fixture = fixture;
     fixture
         .order(Command::SetWeight(Percent::new(40).unwrap()))
@@ -192,7 +198,7 @@ async fn what_cannot_be_kept_does_not_happen() {
     let error = fixture.order(ROLLBACK).await.unwrap_err();
     assert!(matches!(error, OrderError::Store(_)), "{error}");
     assert_eq!(fixture.shown(), (PhaseName::Ramping, 10));
-    assert_eq!(fixture.published(), Value::Null);
+    assert_eq!(fixture.published(), json!({}));
     assert!(fixture.handle.board().store_error.is_some());
     db.execute_batch("ALTER TABLE away RENAME TO releases")
         .unwrap();
@@ -207,7 +213,7 @@ async fn a_freeze_counts_once_every_proxy_has_confirmed_it() {
     let mut fixture = Fixture::with(log).await;
     fixture.order(ROLLBACK).await.unwrap();
     let frozen = fixture.published()["frozen"].clone();
-    assert_eq!(frozen, serde_json::json!({ "v2": { "retry_after": 30 } }));
+    assert_eq!(frozen, json!({ "v2": { "retry_after": 30 } }));
     fixture.engine.tick().await;
     assert_eq!(
         fixture.shown().0,

@@ -1,5 +1,6 @@
 use super::*;
 use ombre_policy::document::open;
+use ombre_policy::problem::Problem;
 use std::path::Path;
 
 use crate::sample::compiled;
@@ -158,4 +159,20 @@ fn a_state_that_cannot_be_saved_is_told_and_saved_later() {
     let publisher = start(&path);
     publisher.put_policy(compiled("b"));
     assert_eq!(revisions(&publisher), before);
+}
+
+#[test]
+fn a_refusal_stays_until_a_policy_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let publisher = start(dir.path());
+    publisher.put_policy(compiled("a"));
+    let problem = Problem::of_file("policy.yaml", "is no policy");
+    publisher.refuse(Problems::none_of(vec![problem]).unwrap_err());
+    publisher.publish_above(Kind::Policy, Revision::new(1 << 50));
+    assert!(publisher.view().refusal.is_some(), "the file is as it was");
+    publisher.put_policy(compiled("a"));
+    assert!(publisher.view().refusal.is_none());
+    publisher.refuse(Problems::none_of(vec![Problem::of_file("policy.yaml", "")]).unwrap_err());
+    publisher.put_policy(compiled("b"));
+    assert!(publisher.view().refusal.is_none());
 }

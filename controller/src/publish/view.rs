@@ -20,7 +20,7 @@ pub struct InForce {
     pub decisions_revision: Revision,
     /// The operator's decisions, by names.
     pub decisions: Arc<Decisions>,
-    /// What the releases decided, by names.
+    /// What the releases decided and holds under this policy, by names.
     pub released: Arc<Decisions>,
     /// Those of both that this policy can carry out.
     pub table: Arc<DecisionTable>,

@@ -29,7 +29,7 @@ pub struct NewEntry {
 /// Something that happened.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Entry {
-    /// Its number, rising.
+    /// Its number, rising; 0 for one that could not be written yet.
     pub id: u64,
     /// When.
     #[schema(value_type = u64)]
@@ -75,6 +75,22 @@ pub struct Query {
     pub limit: u32,
 }
 
+impl NewEntry {
+    /// As it is told.
+    pub fn numbered(&self, service: &str, id: u64) -> Entry {
+        let (actor, reason) = self.order.clone().unzip();
+        Entry {
+            id,
+            at: self.at,
+            service: service.to_owned(),
+            kind: self.kind.name().to_owned(),
+            actor,
+            reason,
+            detail: self.detail.clone(),
+        }
+    }
+}
+
 impl Kind {
     /// As it is written.
     pub const fn name(self) -> &'static str {
@@ -115,15 +131,7 @@ pub(super) fn insert(db: &Connection, service: &str, new: &NewEntry) -> rusqlite
         "INSERT INTO history (at, service, kind, actor, reason, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         params![at, service, kind, actor, reason, new.detail.to_string()],
     )?;
-    Ok(Entry {
-        id: unsigned(db.last_insert_rowid()),
-        at: new.at,
-        service: service.to_owned(),
-        kind: kind.to_owned(),
-        actor,
-        reason,
-        detail: new.detail.clone(),
-    })
+    Ok(new.numbered(service, unsigned(db.last_insert_rowid())))
 }
 
 /// Keeps the newest [`KEPT`] entries of each kind that `news` adds to.

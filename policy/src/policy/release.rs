@@ -14,6 +14,8 @@ pub struct Release<'p> {
     pub candidate: Member<'p>,
     /// The version that takes over when the candidate fails.
     pub stable: Member<'p>,
+    /// The service's default version.
+    pub default: &'p str,
     /// The candidate's share by the policy, in percent.
     pub weight: f64,
     /// The numbers it is judged by.
@@ -46,6 +48,7 @@ fn release(service: &Service) -> Option<Release<'_>> {
         service: &service.name,
         candidate: service.versions.get(rollout.candidate).map(member)?,
         stable: service.versions.get(stable).map(member)?,
+        default: service.versions.get(service.default).map(member)?.version,
         weight: rollout.weight.percentage(),
         settings,
         terms: Terms {

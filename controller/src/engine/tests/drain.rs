@@ -57,7 +57,7 @@ async fn frozen(entries: u64, timeout: &str) -> (Fixture, Shared) {
         src_ver: "v2".to_owned(),
         dst_ver: "v1".to_owned(),
         pk: format!("key-{number:06}"),
-        payload: serde_json::json!({ "total": ts }),
+        payload: json!({ "total": ts }),
         ts,
     };
     for from in (0..entries).step_by(5000) {
@@ -111,7 +111,7 @@ async fn a_hundred_thousand_changes_are_drained_or_kept() {
         MANY - poison,
         "all from the refused one on"
     );
-    assert_eq!(fixture.published(), Value::Null, "writes are let in again");
+    assert_eq!(fixture.published(), json!({}), "writes are let in again");
     let owner = fixture.engine.services["shop"].record.release.phase.owner();
     assert_eq!(owner, WriteOwner::Candidate);
 
@@ -135,7 +135,7 @@ async fn a_change_that_never_succeeds_ends_the_drain_in_time() {
     let refused = ("key-000030".to_owned(), StatusCode::SERVICE_UNAVAILABLE);
     shared.lock().unwrap().poison = Some(refused);
     assert_eq!(fail_back(&mut fixture).await, PhaseName::Aborted);
-    assert_eq!(fixture.published(), Value::Null, "writes are let in again");
+    assert_eq!(fixture.published(), json!({}), "writes are let in again");
     let waiting = fixture.engine.store.backlog("shop").unwrap().waiting;
     assert_eq!(waiting, 20, "the first thirty are noted as applied");
 }

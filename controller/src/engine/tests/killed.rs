@@ -15,7 +15,6 @@ use axum::{Json, Router};
 use ombre_policy::headers::HeaderMap as Headers;
 use ombre_policy::in_force::InForce;
 use ombre_policy::verdict::{Edit, Verdict};
-use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::Mutex;
