@@ -63,7 +63,13 @@ impl Engine {
             .cloned()
             .collect();
         for name in gone {
-            if let Some(mut service) = self.services.remove(&name) {
+            let Some(service) = self.services.get(&name) else {
+                continue;
+            };
+            if failing_back(&service.record.release) {
+                info!(service = %name, "no longer released automatically once the fail-back has ended");
+                done = false;
+            } else if let Some(mut service) = self.services.remove(&name) {
                 info!(service = %name, "no longer released automatically");
                 service.stop_drain().await;
                 self.dormant.insert(name, service.record);

@@ -39,7 +39,7 @@ fn overrule(
     let mut overruled = Vec::new();
     let before = std::mem::replace(&mut service.weight, release.weight);
     if before.is_some() && before != service.weight {
-        let why = "the service is released automatically; order its release to a weight instead";
+        let why = "its release decides, or decided last; order it to a weight, or without a `degrade` block edit the policy's";
         overruled.push(("weight".to_owned(), why));
     }
     for (version, fallback) in &release.degraded {

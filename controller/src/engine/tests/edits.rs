@@ -237,6 +237,64 @@ async fn a_weight_edited_during_a_fail_back_does_not_undo_it() {
 }
 
 #[tokio::test]
+async fn without_the_degrade_block_nothing_moves_by_itself() {
+    let of = |weight, degrade: &str| {
+        shop(&format!(
+            "default: v1; rollout: {{ candidate: v2, weight: {weight} }}{degrade}"
+        ))
+    };
+    let judged = format!("; {LOG}");
+    for (command, share) in [(Command::Rollback { force: true }, 0), (set(100), 100)] {
+        let mut fixture = fixture(of(50, &judged)).await;
+        fixture.order(command).await.unwrap();
+        fixture.edit(of(50, ""));
+        assert_eq!(fixture.percent("v2"), share);
+        fixture.engine.tick().await;
+        assert!(fixture.engine.services.is_empty());
+        assert_eq!(fixture.percent("v2"), share);
+        let mut fixture = fixture.restarted(of(50, "")).await;
+        assert_eq!(fixture.percent("v2"), share);
+        // Whoever edits the weight decides; a later edit back is no return to the release.
+        fixture.edit(of(20, ""));
+        assert!((10..30).contains(&fixture.percent("v2")));
+        fixture.edit(of(50, ""));
+        fixture.engine.tick().await;
+        assert!((40..60).contains(&fixture.percent("v2")));
+    }
+}
+
+#[tokio::test]
+async fn a_fail_back_is_ended_although_its_degrade_block_is_gone() {
+    let of = |degrade: &str| {
+        shop(&format!(
+            "default: v1; rollout: {{ candidate: v2, weight: 100 }}{degrade}"
+        ))
+    };
+    let judged = format!("; {LOG}");
+    let mut fixture = fixture(of(&judged)).await;
+    fixture.order(ROLLBACK).await.unwrap();
+    fixture.edit(of(""));
+    fixture.engine.tick().await;
+    let refused = |fixture: &Fixture| {
+        let served = served(&fixture.engine.publisher, "/shop");
+        served.get("nobody").copied().unwrap_or_default()
+    };
+    assert_eq!(refused(&fixture), USERS, "writes stay refused until then");
+    fixture.all_confirm();
+    fixture.engine.tick().await;
+    fixture.drained().await;
+    fixture.engine.tick().await;
+    assert!(fixture.engine.services.is_empty());
+    assert_eq!(fixture.percent("v1"), 100);
+
+    let mut given_up = self::fixture(of(&judged)).await;
+    given_up.order(ROLLBACK).await.unwrap();
+    let given_up = given_up.restarted(of("")).await;
+    assert_eq!(refused(&given_up), 0, "nobody would let them in again");
+    assert_eq!(given_up.percent("v2"), 100);
+}
+
+#[tokio::test]
 async fn an_abort_that_cannot_be_kept_is_told_at_once_and_written_later() {
     let policy = format!("default: v1; rollout: {{ candidate: v2, weight: 100 }}; {LOG}");
     let mut fixture = fixture(shop(&policy)).await;

@@ -33,6 +33,19 @@ const LATE: Duration = Duration::from_millis(25);
 /// Changes that wait in the log before the fail-back, besides those of the workers.
 const LOADED: u64 = 40;
 
+const EVIDENCE: &str = "evidence: { interval: 10ms, judge: 50ms, short: 1s }";
+/// Comes before `shop` wherever services are taken in order.
+const OTHER: &str = "  - name: cart
+    routes: [{ name: cart, path: /cart }]
+    versions:
+      - { name: v1, cluster: stable }
+      - { name: v2, cluster: canary }
+    default: v1
+    unit: [{ header: x-user-id }]
+    rollout: { candidate: v2, weight: 100 }
+    degrade: { evidence: { interval: 10ms, judge: 50ms, short: 1s } }
+";
+
 /// Where a life of the controller ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kill {
@@ -51,6 +64,8 @@ enum Owner {
 /// What the person at the controller does next. It outlives the controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 enum Step {
+    /// Another service fails back, which no life of the controller may undo.
+    Other,
     Load,
     FailBack,
     Arrive,
@@ -65,6 +80,7 @@ struct World {
     acknowledged: BTreeMap<String, u64>,
     stable: BTreeMap<String, u64>,
     owners: [Owner; 2],
+    owners_of_other: [Owner; 2],
     written_by_stable: u64,
     applied: u64,
     kill_at_apply: Option<(u64, UnboundedSender<()>)>,
@@ -86,11 +102,12 @@ struct Stage {
 impl World {
     fn new() -> Self {
         Self {
-            step: Step::Load,
+            step: Step::Other,
             clock: 0,
             acknowledged: BTreeMap::new(),
             stable: BTreeMap::new(),
             owners: [Owner::Unknown; 2],
+            owners_of_other: [Owner::Unknown; 2],
             written_by_stable: 0,
             applied: 0,
             kill_at_apply: None,
@@ -108,6 +125,15 @@ impl World {
         let before = self.stable.insert(key.to_owned(), ts);
         if before.is_some_and(|before| before > ts) {
             let told = format!("{key}: {ts} applied after {before:?}");
+            self.wrong.push(told);
+        }
+    }
+
+    /// A worker follows a decision about the other service.
+    fn owned_of_other(&mut self, proxy: usize, owner: Owner) {
+        let before = std::mem::replace(&mut self.owners_of_other[proxy], owner);
+        if self.step > Step::Other && owner != Owner::Stable {
+            let told = format!("worker {proxy}, other service: {before:?}, now {owner:?}");
             self.wrong.push(told);
         }
     }
@@ -136,12 +162,8 @@ impl World {
 }
 
 impl Proxy {
-    fn owner(&mut self) -> Owner {
-        let headers = [
-            (":method", "POST"),
-            (":path", "/shop"),
-            ("x-user-id", "ann"),
-        ];
+    fn owner(&mut self, path: &str) -> Owner {
+        let headers = [(":method", "POST"), (":path", path), ("x-user-id", "ann")];
         let headers = Headers::encode(&headers);
         match self.in_force.decide(Headers::new(&headers), || [0; 16]) {
             Verdict::Pass => Owner::Unknown,
@@ -201,8 +223,10 @@ async fn poll(app: Router, proxy: Arc<Mutex<Proxy>>, world: Arc<Shared<World>>, 
             let mut proxy = proxy.lock().await;
             // Decisions for a policy that has yet to come are taken with it.
             let _ = proxy.in_force.take(&body);
-            let owner = proxy.owner();
-            world.lock().unwrap().owned(proxy.number, owner);
+            let owners = (proxy.owner("/shop"), proxy.owner("/cart"));
+            let mut world = world.lock().unwrap();
+            world.owned(proxy.number, owners.0);
+            world.owned_of_other(proxy.number, owners.1);
         }
         sleep(PAUSE).await;
     }
@@ -215,7 +239,7 @@ async fn write(app: Router, proxy: Arc<Mutex<Proxy>>, world: Arc<Shared<World>>)
             let mut proxy = proxy.lock().await;
             let key = format!("key-{}", world.lock().unwrap().clock % 7);
             let step = world.lock().unwrap().step;
-            match proxy.owner() {
+            match proxy.owner("/shop") {
                 Owner::Candidate if step < Step::Return => {
                     let ts = world.lock().unwrap().tick();
                     log(&app, &world, &[(key, ts)]).await;
@@ -246,22 +270,37 @@ async fn log(app: &Router, world: &Shared<World>, changes: &[(String, u64)]) {
     }
 }
 
-async fn order(app: &Router, command: Value) {
+async fn order(app: &Router, service: &str, command: Value) {
     let body = json!({ "command": command, "actor": "ann", "reason": "because" });
     // An order that was not answered is given again if the phase still asks for it.
-    ask(app, posted("/v1/services/shop/orders", &body)).await;
+    let path = format!("/v1/services/{service}/orders");
+    ask(app, posted(&path, &body)).await;
 }
 
 /// Does what is next until all is done.
 async fn operate(app: Router, world: Arc<Shared<World>>, board: watch::Receiver<Arc<Board>>) {
     loop {
-        let phase = board.borrow().services.first().map(|view| view.phase);
+        let phase_of = |service: &str| {
+            let board = board.borrow();
+            let mut services = board.services.iter();
+            let view = services.find(|view| view.service == service);
+            view.map(|view| view.phase)
+        };
+        let phase = phase_of("shop");
+        let others = world.lock().unwrap().owners_of_other;
         let (step, owners, acknowledged, written) = {
             let world = world.lock().unwrap();
             let sizes = (world.acknowledged.len(), world.written_by_stable);
             (world.step, world.owners, sizes.0, sizes.1)
         };
         let next = match (step, phase) {
+            (Step::Other, _) if phase_of("cart") == Some(PhaseName::FailedBack) => {
+                (others == [Owner::Stable; 2]).then_some(Step::Load)
+            }
+            (Step::Other, Some(_)) => {
+                order(&app, "cart", json!({ "rollback": { "force": false } })).await;
+                None
+            }
             (Step::Load, Some(_)) if owners == [Owner::Candidate; 2] => {
                 let load: Vec<_> = (0..LOADED)
                     .map(|number| (format!("loaded-{number}"), world.lock().unwrap().tick()))
@@ -272,13 +311,13 @@ async fn operate(app: Router, world: Arc<Shared<World>>, board: watch::Receiver<
             }
             (Step::FailBack, Some(PhaseName::FailedBack)) => Some(Step::Arrive),
             (Step::FailBack, Some(PhaseName::Stable)) => {
-                order(&app, json!({ "rollback": { "force": false } })).await;
+                order(&app, "shop", json!({ "rollback": { "force": false } })).await;
                 None
             }
             (Step::Arrive, _) if owners == [Owner::Stable; 2] && written > 4 => Some(Step::Return),
             (Step::Return, Some(PhaseName::Stable)) => Some(Step::Done),
             (Step::Return, Some(_)) => {
-                order(&app, json!("promote")).await;
+                order(&app, "shop", json!("promote")).await;
                 None
             }
             _ => None,
@@ -307,8 +346,8 @@ impl Stage {
             world: Arc::clone(world),
             proxies: [proxy(0), proxy(1)],
             policy: format!(
-                "{{ sync_log: {{ apply_url: \"http://{applier}/apply\" }},
-                    evidence: {{ interval: 10ms, judge: 50ms, short: 1s }} }}"
+                "{}    degrade: {{ sync_log: {{ apply_url: \"http://{applier}/apply\" }}, {EVIDENCE} }}\n{OTHER}",
+                crate::sample::text("canary").replace("weight: 10", "weight: 100"),
             ),
         }
     }
@@ -320,7 +359,7 @@ impl Stage {
         let (release, store) = runtime.block_on(async {
             let (state, saved) = StateDir::open(self.dir.path()).unwrap();
             let publisher = Arc::new(Publisher::new(state, saved, Arc::default()));
-            publisher.put_policy(compiled(100, &self.policy));
+            publisher.put_policy(crate::sample::compiled_of(self.policy.clone()));
             let nodes = Arc::<Nodes>::default();
             let store = Arc::new(Store::open(self.dir.path()).unwrap());
             let release = match kill {
@@ -391,7 +430,7 @@ impl Stage {
         let store = Store::open(self.dir.path()).unwrap();
         assert_eq!(store.backlog("shop").unwrap().waiting, 0, "{round}");
         let query = Query {
-            service: None,
+            service: Some("shop".to_owned()),
             before: None,
             limit: 99,
         };
