@@ -1,9 +1,11 @@
 use super::*;
+use ombre_policy::decisions::{MadeFor, ReleasedService, ServiceDecisions};
 use ombre_policy::document::open;
 use ombre_policy::problem::Problem;
+use proptest::prelude::*;
 use std::path::Path;
 
-use crate::sample::compiled;
+use crate::sample::{USERS, compiled, compiled_of, served};
 
 fn start(dir: &Path) -> Publisher {
     let (dir, saved) = StateDir::open(dir).unwrap();
@@ -175,4 +177,148 @@ fn a_refusal_stays_until_a_policy_is_taken() {
     publisher.refuse(Problems::none_of(vec![Problem::of_file("policy.yaml", "")]).unwrap_err());
     publisher.put_policy(compiled("b"));
     assert!(publisher.view().refusal.is_none());
+}
+
+/// What happens to the publisher, from the files and from the release loop.
+#[derive(Clone, Debug)]
+enum Happens {
+    Edited(Written),
+    Decided(Written, u8, bool),
+    Restarted,
+}
+
+/// What a policy says of the one service.
+#[derive(Clone, Debug)]
+struct Written {
+    default: usize,
+    candidate: usize,
+    weight: u8,
+    /// Without a `degrade` block nobody takes over.
+    stable: Option<usize>,
+}
+
+const VERSIONS: [&str; 3] = ["v1", "v2", "v3"];
+/// Far enough apart to be told by what the users get.
+const WEIGHTS: [u8; 4] = [0, 10, 50, 100];
+
+impl Written {
+    fn compiled(&self) -> Compiled {
+        let version = |at: usize| VERSIONS[at];
+        let degrade = self.stable.map_or_else(String::new, |stable| {
+            format!("degrade: {{ fallback: {} }}", version(stable))
+        });
+        compiled_of(format!(
+            "apiVersion: ombre/v1
+services:
+  - name: shop
+    routes: [{{ name: shop, path: /shop }}]
+    versions: [{{ name: v1, cluster: v1 }}, {{ name: v2, cluster: v2 }}, {{ name: v3, cluster: v3 }}]
+    unit: [{{ header: x-user-id }}]
+    default: {}
+    rollout: {{ candidate: {}, weight: {} }}
+    {degrade}
+",
+            version(self.default),
+            version(self.candidate),
+            self.weight,
+        ))
+    }
+
+    /// What a release of this policy decides.
+    fn decided(&self, share: u8, degraded: bool) -> Released {
+        let candidate = VERSIONS[self.candidate].to_owned();
+        let stable = VERSIONS[self.stable.unwrap_or(self.default)].to_owned();
+        let mut decided = ServiceDecisions {
+            weight: Some(share.into()),
+            ..ServiceDecisions::default()
+        };
+        if degraded {
+            decided.degraded.insert(candidate.clone(), stable.clone());
+        }
+        let made_for = MadeFor {
+            candidate,
+            stable,
+            default: VERSIONS[self.default].to_owned(),
+            weight: self.weight.into(),
+        };
+        let shop = ReleasedService { made_for, decided };
+        Released {
+            services: [("shop".to_owned(), shop)].into(),
+        }
+    }
+}
+
+prop_compose! {
+    fn written()(
+        default in 0..3_usize, other in 1..3_usize, weight in prop::sample::select(&WEIGHTS[..]),
+        degrade in any::<bool>(), third in any::<bool>(),
+    ) -> Written {
+        let candidate = (default + other) % 3;
+        let stable = if third { 3 - default - candidate } else { default };
+        Written { default, candidate, weight, stable: degrade.then_some(stable) }
+    }
+}
+
+fn happens() -> impl Strategy<Value = Happens> {
+    let share = prop::sample::select(&WEIGHTS[..]);
+    prop_oneof![
+        4 => written().prop_map(Happens::Edited),
+        4 => (written(), share, any::<bool>()).prop_map(|(w, s, d)| Happens::Decided(w, s, d)),
+        1 => Just(Happens::Restarted),
+    ]
+}
+
+/// The candidate's share of what the users get, as the next of the weights there are.
+fn share(publisher: &Publisher, version: &str) -> u8 {
+    let served = served(publisher, "/shop");
+    let percent = 100 * served.get(version).copied().unwrap_or_default() / USERS;
+    let near = |weight: &u8| percent.abs_diff(usize::from(*weight));
+    WEIGHTS.into_iter().min_by_key(near).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn no_version_gets_what_was_decided_for_another(
+        first in written(), steps in prop::collection::vec(happens(), 1..8)
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut publisher = start(dir.path());
+        let mut policy = first;
+        publisher.put_policy(policy.compiled());
+        let mut last: Option<(Written, u8)> = None;
+        for step in steps {
+            match step {
+                Happens::Edited(written) => {
+                    policy = written;
+                    publisher.put_policy(policy.compiled());
+                }
+                Happens::Decided(written, share, degraded) => {
+                    publisher.put_released(written.decided(share, degraded));
+                    last = Some((written, if degraded { 0 } else { share }));
+                }
+                Happens::Restarted => {
+                    drop(publisher);
+                    publisher = start(dir.path());
+                    publisher.put_policy(policy.compiled());
+                }
+            }
+            // Where no release runs, whoever edits the rollout decides, once and for all.
+            last.take_if(|(made_for, _)| {
+                let rollout = |it: &Written| (it.default, it.candidate, it.weight);
+                policy.stable.is_none() && rollout(made_for) != rollout(&policy)
+            });
+            let share = share(&publisher, VERSIONS[policy.candidate]);
+            let mine = last.as_ref().filter(|(made_for, _)| {
+                let stable = made_for.stable.unwrap_or(made_for.default);
+                made_for.candidate == policy.candidate
+                    && policy.stable.is_none_or(|mine| mine == stable)
+            });
+            match mine {
+                Some((_, decided)) => prop_assert_eq!(share, *decided),
+                None => prop_assert_eq!(share, policy.weight),
+            }
+        }
+    }
 }
