@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ombre_policy::decisions::Decisions;
 use ombre_policy::duration::Moment;
 use ombre_policy::release::machine::{Command, Event, Order, Phase, Refusal, Release, Terms};
 use ombre_policy::release::settings::Settings;
@@ -75,6 +76,7 @@ impl Engine {
                 self.dormant.insert(name, service.record);
             }
         }
+        done &= self.forget_edited(&compiled, &in_force.released).await;
         self.resume(&wanted).await;
         for wanted in wanted {
             done &= self.take_up(wanted).await;
@@ -102,6 +104,27 @@ impl Engine {
         for service in self.services.values_mut() {
             service.published = service.published.or(told);
         }
+    }
+
+    /// Forgets the releases that people took over: their block is gone, and what they decided last is
+    /// in force no more. A block that comes back begins a new one. Whether that could be kept.
+    async fn forget_edited(&mut self, compiled: &Compiled, released: &Decisions) -> bool {
+        let unreleased = compiled.policy.unreleased();
+        let over = unreleased.filter(|name| !released.services.contains_key(*name));
+        let over: Vec<String> = over
+            .filter(|name| self.dormant.contains_key(*name))
+            .map(str::to_owned)
+            .collect();
+        for name in over {
+            let service = name.clone();
+            if let Err(error) = self.stored(move |store| store.forget(&service)).await {
+                self.note_store(Some(error));
+                return false;
+            }
+            info!(service = %name, "release over: its rollout was edited without a `degrade` block");
+            self.dormant.remove(&name);
+        }
+        true
     }
 
     /// Goes on with the releases that were kept. All of them are there before the first one is

@@ -80,4 +80,13 @@ impl Store {
             Ok(entries)
         })
     }
+
+    /// Forgets a release that is over. Its history stays.
+    ///
+    /// # Errors
+    /// When it cannot be written; then it is still there.
+    pub fn forget(&self, service: &str) -> Result<(), StoreError> {
+        let sql = "DELETE FROM releases WHERE service = ?1";
+        self.write(|change| change.execute(sql, params![service]).map(drop))
+    }
 }

@@ -38,6 +38,14 @@ impl Policy {
     pub fn releases(&self) -> impl Iterator<Item = Release<'_>> {
         self.services.iter().filter_map(release)
     }
+
+    /// The services with a rollout that no release moves: they have no `degrade` block.
+    pub fn unreleased(&self) -> impl Iterator<Item = &str> {
+        let services = self.services.iter();
+        let unreleased =
+            services.filter(|service| service.rollout.is_some() && service.degrade.is_none());
+        unreleased.map(|service| service.name.as_str())
+    }
 }
 
 fn release(service: &Service) -> Option<Release<'_>> {

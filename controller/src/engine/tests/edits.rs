@@ -129,6 +129,28 @@ async fn a_new_candidate_does_not_get_the_share_of_the_one_before() {
 }
 
 #[tokio::test]
+async fn a_new_candidate_gets_its_own_share_while_the_one_before_fails_back() {
+    let of = |candidate: &str, weight| {
+        shop(&format!(
+            "default: v1; rollout: {{ candidate: {candidate}, weight: {weight} }}; {LOG}"
+        ))
+    };
+    let mut fixture = fixture(of("v2", 100)).await;
+    fixture.order(ROLLBACK).await.unwrap();
+    fixture.edit(of("v3", 1));
+    for phase in [PhaseName::Freezing, PhaseName::Draining] {
+        assert!(fixture.percent("v3") < 5 && fixture.percent("v1") > 95);
+        fixture.engine.tick().await;
+        assert_eq!(fixture.shown().0, phase, "is brought to its end");
+        fixture.all_confirm();
+    }
+    fixture.drained().await;
+    fixture.engine.tick().await;
+    assert_eq!(fixture.shown(), (PhaseName::Ramping, 1));
+    assert!(fixture.percent("v3") < 5 && fixture.percent("v1") > 95);
+}
+
+#[tokio::test]
 async fn an_edit_taken_back_before_the_next_tick_changes_nothing() {
     let v2 = "default: v1; rollout: { candidate: v2, weight: 50 }; degrade: {}";
     for between in [
@@ -260,6 +282,31 @@ async fn without_the_degrade_block_nothing_moves_by_itself() {
         fixture.edit(of(50, ""));
         fixture.engine.tick().await;
         assert!((40..60).contains(&fixture.percent("v2")));
+    }
+}
+
+#[tokio::test]
+async fn a_block_that_comes_back_does_not_bring_back_what_people_have_edited() {
+    let of = |weight, degrade: &str| {
+        shop(&format!(
+            "default: v1; rollout: {{ candidate: v2, weight: {weight} }}{degrade}"
+        ))
+    };
+    let judged = format!("; {LOG}");
+    for (weight, phase, share) in [
+        (20, PhaseName::Ramping, 10..30),
+        (50, PhaseName::Stable, 100..101),
+    ] {
+        let mut fixture = fixture(of(50, &judged)).await;
+        fixture.order(set(100)).await.unwrap();
+        fixture.edit(of(weight, ""));
+        fixture.engine.tick().await;
+        let mut fixture = fixture.restarted(of(weight, "")).await;
+        fixture.edit(of(weight, &judged));
+        assert!(share.contains(&fixture.percent("v2")), "{weight}");
+        fixture.engine.tick().await;
+        assert_eq!(fixture.shown().0, phase, "{weight}");
+        assert!(share.contains(&fixture.percent("v2")), "{weight}");
     }
 }
 
