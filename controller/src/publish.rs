@@ -288,8 +288,10 @@ impl Publisher {
             self.report_save(held);
             return self.hand_out(&held.saved, now);
         }
+        let released = held.saved.released.under(&now.compiled.policy);
         self.change_view(|view| {
             view.in_force = Some(InForce {
+                released: Arc::new(released),
                 without_effect: Arc::new(problems),
                 ..now
             });
