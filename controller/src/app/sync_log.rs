@@ -62,6 +62,11 @@ pub async fn post(
     }
     let received = batch.len();
     let news = stored(&app, move |store| store.log(&name, &batch, now())).await?;
+    let begun = || {
+        let detail = "another release has just begun: send it again to learn which";
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+    };
+    let news = news.ok_or_else(begun)?;
     Ok(Json(Taken { news, received }))
 }
 

@@ -20,6 +20,8 @@ use crate::evidence::{Readings, Wanted};
 const PATIENCE: Duration = Duration::from_millis(400);
 /// While all is well, it is tried this often whether the store can be written.
 const PROBE: Duration = Duration::from_secs(5);
+/// Rows of each sync log that are cleared away with it.
+const CLEARED: u32 = 5000;
 /// Ticks begin this much too early now and then.
 const SLACK: u64 = 50;
 
@@ -112,13 +114,17 @@ impl Engine {
     /// A store that cannot be written is known of before something must be kept, and one that can be
     /// written again is known of although nothing moves.
     async fn probe_store(&mut self) {
-        let now = Instant::now();
-        if self.store_error.is_none() && now < self.next_probe {
+        let due = Instant::now();
+        if self.store_error.is_none() && due < self.next_probe {
             return;
         }
-        self.next_probe = now + PROBE;
-        let error = self.stored(|store| store.probe()).await.err();
-        self.note_store(error);
+        self.next_probe = due + PROBE;
+        let at = now();
+        let tried = self.stored(move |store| {
+            store.probe()?;
+            store.forget_applied(at, CLEARED)
+        });
+        self.note_store(tried.await.err());
     }
 
     fn period(&self) -> Duration {

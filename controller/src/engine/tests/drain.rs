@@ -139,3 +139,40 @@ async fn a_change_that_never_succeeds_ends_the_drain_in_time() {
     let waiting = fixture.engine.store.backlog("shop").unwrap().waiting;
     assert_eq!(waiting, 20, "the first thirty are noted as applied");
 }
+
+/// The next policy: the candidate of the last one is the default now, and `v3` is released.
+fn next_policy(degrade: &str) -> Compiled {
+    let text = crate::sample::text("canary")
+        .replace(
+            "default: v1",
+            "  - { name: v3, cluster: next }\n    default: v2",
+        )
+        .replace("candidate: v2", "candidate: v3");
+    crate::sample::compiled_of(format!("{text}    degrade: {degrade}\n"))
+}
+
+#[tokio::test]
+async fn a_release_does_not_inherit_the_log_of_the_one_before() {
+    let (mut fixture, shared) = frozen(50, "10s").await;
+    let log = fixture.engine.services["shop"].settings.sync_log.clone();
+    let apply_url = log.unwrap().apply_url;
+    let degrade = format!("{{ sync_log: {{ apply_url: \"{apply_url}\" }} }}");
+    fixture.engine.publisher.put_policy(next_policy(&degrade));
+    fixture.engine.tick().await;
+    assert_eq!(fixture.engine.services["shop"].record.candidate, "v3");
+    // It counts its changes in another unit, and one of them is of a key that the last release had.
+    let change = |pk: &str, ts: u64| Change {
+        src_ver: "v3".to_owned(),
+        dst_ver: "v2".to_owned(),
+        pk: pk.to_owned(),
+        payload: serde_json::json!("new"),
+        ts,
+    };
+    let batch = [change("key-000007", 1), change("new", 2)];
+    let news = fixture.engine.store.log("shop", &batch, now()).unwrap();
+    assert_eq!(news, Some(2));
+    assert_eq!(fixture.engine.store.backlog("shop").unwrap().waiting, 2);
+    assert_eq!(fail_back(&mut fixture).await, PhaseName::FailedBack);
+    let expected = [("key-000007".to_owned(), 1), ("new".to_owned(), 2)];
+    assert_eq!(shared.lock().unwrap().newest, expected.into());
+}
