@@ -13,7 +13,7 @@ mod tick;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use ombre_policy::duration::Moment;
 use ombre_policy::release::machine::{Event, Order, Refusal};
@@ -26,6 +26,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{error, info};
 
 use crate::clients::Clients;
+use crate::clock::Clock;
 use crate::evidence::Collector;
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
@@ -103,6 +104,7 @@ pub struct Engine {
     nodes: Arc<Nodes>,
     store: Arc<Store>,
     collector: Collector,
+    clock: Clock,
     client: Client,
     /// Releases that the policy in force has.
     services: BTreeMap<String, Service>,
@@ -133,6 +135,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// By which sync logs are applied.
     pub clients: Clients,
+    /// By which it is told what time it is.
+    pub clock: Clock,
 }
 
 impl Handle {
@@ -233,6 +237,7 @@ impl Engine {
             collector,
             metrics,
             clients,
+            clock,
         } = parts;
         let kept = store.releases()?.into_iter();
         let (outbox, inbox) = mpsc::channel(INBOX);
@@ -242,6 +247,7 @@ impl Engine {
             publisher,
             nodes,
             collector,
+            clock,
             client: drain::client(&clients)?,
             services: BTreeMap::new(),
             dormant: kept
@@ -356,6 +362,10 @@ impl Engine {
         }
     }
 
+    fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
     fn note_store(&mut self, error: Option<String>) {
         if let Some(error) = &error
             && self.store_error.is_none()
@@ -372,19 +382,6 @@ impl Engine {
 /// Waits until `stop` becomes true, or nobody is left to say so.
 async fn told(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
-}
-
-/// The time, as releases count it.
-pub fn now() -> Moment {
-    moment(SystemTime::now())
-}
-
-fn moment(time: SystemTime) -> Moment {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH);
-    let millis = since.map_or(0, |since| {
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    });
-    Moment::from_unix_millis(millis)
 }
 
 #[cfg(test)]

@@ -10,9 +10,9 @@ use ombre_policy::release::share::Percent;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::Engine;
 use super::breakers::ClusterView;
 use super::service::Service;
-use super::{Engine, now};
 use crate::app::openapi::shapes;
 use crate::evidence::SourceStatus;
 
@@ -76,7 +76,7 @@ impl Board {
 impl Engine {
     /// Replaces the board.
     pub(super) fn show(&self) {
-        let at = now();
+        let at = self.now();
         let view = |(name, service): (&String, &Service)| {
             let record = &service.record;
             let release = &record.release;

@@ -12,7 +12,7 @@ use serde_json::json;
 use tracing::{info, warn};
 
 use super::service::Service;
-use super::{Engine, moment, now, perform};
+use super::{Engine, perform};
 use crate::compiled::Compiled;
 use crate::store::{Entry, Kind, NewEntry, Record};
 
@@ -50,7 +50,7 @@ impl Engine {
         {
             return;
         }
-        let loaded_at = moment(in_force.loaded_at);
+        let loaded_at = self.clock.when(in_force.loaded_at);
         let wanted = compiled.policy.releases();
         let wanted: Vec<Wanted> = wanted
             .map(|release| Wanted::of(release, loaded_at))
@@ -140,7 +140,7 @@ impl Engine {
         if let Some(service) = self.services.get_mut(&wanted.service) {
             service.stop_drain().await;
         }
-        let at = now();
+        let at = self.now();
         let record = Record {
             service: wanted.service.clone(),
             candidate: wanted.candidate.clone(),

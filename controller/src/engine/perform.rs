@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 use super::drain::Drain;
 use super::follow::whole;
 use super::service::Service;
-use super::{Engine, News, account, now};
+use super::{Engine, News, account};
 use crate::nodes::Node;
 use crate::store::{Entry, NewEntry, Record};
 
@@ -41,7 +41,7 @@ impl Engine {
         // The list of nodes is copied, so only who asks for it gets it.
         let reach = service.terms.reach;
         let confirmed = reach.and_then(|_| confirmed(&self.live_nodes(), service.published));
-        let at = now();
+        let at = self.now();
         let context = Context {
             terms: &service.terms,
             now: at,
@@ -85,7 +85,10 @@ impl Engine {
         let Some(service) = self.services.get(name) else {
             return Outcome::Stepped(None);
         };
-        let (record, entry) = (service.record.clone(), account::refused(order, why, now()));
+        let (record, entry) = (
+            service.record.clone(),
+            account::refused(order, why, self.now()),
+        );
         if self.write(record, vec![entry], false).await {
             Outcome::Stepped(Some(why))
         } else {

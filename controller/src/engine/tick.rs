@@ -13,7 +13,8 @@ use tokio::time::Instant;
 use tracing::info;
 
 use super::perform::chance;
-use super::{Engine, News, TICK, now};
+use super::{Engine, News, TICK};
+use crate::clock::wall;
 use crate::evidence::{Readings, Wanted};
 
 /// A tick waits at most this long for evidence; what comes later belongs to the next.
@@ -34,15 +35,12 @@ impl Engine {
         if self.clusters.is_empty() {
             return period;
         }
-        let started = now();
         let wanted = self.wanted();
-        let readings = self
-            .collector
-            .collect(&wanted, started, PATIENCE.min(period / 2))
-            .await;
+        let patience = PATIENCE.min(period / 2);
+        let readings = self.collector.collect(&wanted, &self.clock, patience).await;
         self.tick_breakers(&readings, &wanted);
-        let judged = self.judge(&readings, now());
-        let permits = self.permits(&judged, now());
+        let judged = self.judge(&readings, self.now());
+        let permits = self.permits(&judged, self.now());
         let names: Vec<String> = self.services.keys().cloned().collect();
         for ((name, judgement), permit) in names.into_iter().zip(judged).zip(permits) {
             let event = judgement.map_or(Event::Clock, |judgement| Event::Judged {
@@ -66,8 +64,8 @@ impl Engine {
     pub(super) async fn look(&mut self) {
         let wanted = self.wanted();
         let patience = PATIENCE.min(self.period() / 8);
-        let readings = self.collector.collect(&wanted, now(), patience).await;
-        let at = now();
+        let readings = self.collector.collect(&wanted, &self.clock, patience).await;
+        let at = self.now();
         let services = self.services.values_mut();
         let judged: Vec<_> = services
             .map(|service| service.look(&readings, at))
@@ -82,7 +80,10 @@ impl Engine {
     }
 
     fn tick_breakers(&mut self, readings: &Readings, wanted: &Wanted) {
-        for changed in self.breakers.tick(readings, wanted, now(), chance()) {
+        for changed in self
+            .breakers
+            .tick(readings, wanted, self.clock.now(), chance())
+        {
             let (cluster, state) = (&changed.breaker.cluster_name, changed.state);
             let failure_rate = changed.breaker.failure_rate.get();
             info!(%cluster, ?state, failure_rate, "breaker");
@@ -119,7 +120,7 @@ impl Engine {
             return;
         }
         self.next_probe = due + PROBE;
-        let at = now();
+        let at = wall();
         let tried = self.stored(move |store| {
             store.probe()?;
             store.forget_applied(at, CLEARED)

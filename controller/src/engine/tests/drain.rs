@@ -16,6 +16,7 @@ use super::*;
 use crate::store::Change;
 
 const LONG: Duration = Duration::from_secs(120);
+const PAUSE: Duration = Duration::from_millis(200);
 const MANY: u64 = 100_000;
 
 /// What the stable version has, and how it answers one key.
@@ -66,7 +67,11 @@ async fn frozen(entries: u64, timeout: &str) -> (Fixture, Shared) {
         let newer = numbers.map(|number| change(number, entries + number));
         let batch: Vec<Change> = older.chain(newer).collect();
         for _ in 0..2 {
-            fixture.engine.store.log("shop", &batch, now()).unwrap();
+            fixture
+                .engine
+                .store
+                .log("shop", &batch, Moment::default())
+                .unwrap();
         }
     }
     (fixture, shared)
@@ -80,10 +85,10 @@ async fn fail_back(fixture: &mut Fixture) -> PhaseName {
     let ended = async {
         loop {
             fixture.engine.tick().await;
-            let pause = Duration::from_millis(200);
-            if let Ok(Some(message)) = timeout(pause, fixture.engine.inbox.recv()).await {
+            if let Ok(Some(message)) = timeout(PAUSE, fixture.engine.inbox.recv()).await {
                 fixture.engine.take(message).await;
             }
+            fixture.pass(Millis::new(PAUSE.as_millis() as u64));
             let phase = fixture.shown().0;
             if !matches!(phase, PhaseName::Freezing | PhaseName::Draining) {
                 return phase;
@@ -169,7 +174,11 @@ async fn a_release_does_not_inherit_the_log_of_the_one_before() {
         ts,
     };
     let batch = [change("key-000007", 1), change("new", 2)];
-    let news = fixture.engine.store.log("shop", &batch, now()).unwrap();
+    let news = fixture
+        .engine
+        .store
+        .log("shop", &batch, Moment::default())
+        .unwrap();
     assert_eq!(news, Some(2));
     assert_eq!(fixture.engine.store.backlog("shop").unwrap().waiting, 2);
     assert_eq!(fail_back(&mut fixture).await, PhaseName::FailedBack);

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::clock::wall;
 use crate::engine::drain::Applied;
 use crate::sample::{USERS, compiled_of, served};
 
@@ -33,9 +34,10 @@ fn shop(rest: &str) -> Compiled {
 
 /// A loop in `dir` that goes on from what was kept there, with this policy in force.
 async fn begin(dir: tempfile::TempDir, compiled: Compiled) -> Fixture {
-    let (mut engine, handle) = start_with(dir.path(), compiled);
+    let (mut engine, handle) = start_with(dir.path(), compiled, Clock::start());
     engine.tick().await;
     Fixture {
+        machine: Hand::at(wall()),
         dir,
         engine,
         handle,
@@ -56,6 +58,7 @@ impl Fixture {
             dir,
             engine,
             handle,
+            ..
         } = self;
         drop((engine, handle));
         begin(dir, compiled).await

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex as Shared;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
@@ -338,6 +338,7 @@ impl Stage {
                 store: Arc::clone(&store),
                 collector: Collector::of_envoys(&clients, Vec::new()).unwrap(),
                 clients,
+                clock: Clock::start(),
                 metrics: Arc::default(),
             })
             .unwrap();
