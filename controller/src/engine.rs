@@ -6,6 +6,7 @@ mod account;
 mod board;
 mod breakers;
 mod drain;
+mod drains;
 mod follow;
 mod perform;
 mod service;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ombre_policy::duration::Moment;
-use ombre_policy::release::machine::{Event, Order, Refusal};
+use ombre_policy::release::machine::{Command, Event, Order, Refusal};
 use reqwest::Client;
 use serde::Serialize;
 use serde_json::Value;
@@ -317,19 +318,7 @@ impl Engine {
             Message::Cluster(accepted) => {
                 self.breakers.accepted(accepted.cluster, accepted.revision);
             }
-            Message::Drain(applied) => {
-                let event = match applied.result {
-                    Ok(applied_seq) => Event::Drained {
-                        turn: applied.turn,
-                        applied_seq,
-                    },
-                    Err(reason) => {
-                        error!(service = %applied.service, reason, "sync log cannot be applied");
-                        Event::DrainFailed { turn: applied.turn }
-                    }
-                };
-                self.step(&applied.service, event).await;
-            }
+            Message::Drain(applied) => self.drained(applied).await,
         }
     }
 
@@ -341,9 +330,15 @@ impl Engine {
         if !self.services.contains_key(name) {
             return Err(OrderError::NoRelease(name.to_owned()));
         }
+        let forced = matches!(order.command, Command::Rollback { force: true });
         let outcome = self.step(name, Event::Operator(order)).await;
         match outcome {
-            perform::Outcome::Stepped(None) => Ok(()),
+            perform::Outcome::Stepped(None) => {
+                if forced {
+                    self.give_up(name).await;
+                }
+                Ok(())
+            }
             perform::Outcome::Stepped(Some(refusal)) => Err(OrderError::Refused(refusal)),
             perform::Outcome::NotKept(error) => Err(OrderError::Store(error)),
         }

@@ -154,7 +154,13 @@ fn next(service: &Service, now: Moment) -> String {
         }
         Phase::Freezing { fail_back } => {
             let left = rest(now, fail_back.deadline);
-            format!("drains when every proxy refuses writes, aborted {left}")
+            match service.confirmed {
+                Some(since) => {
+                    let settled = rest(now, since.after(service.settings.drain.settle));
+                    format!("drains {settled}, when writes under way have ended, aborted {left}")
+                }
+                None => format!("drains when every proxy refuses writes, aborted {left}"),
+            }
         }
         Phase::Draining { fail_back, .. } => {
             let left = rest(now, fail_back.deadline);

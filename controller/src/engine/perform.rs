@@ -13,7 +13,6 @@ use ombre_policy::release::share::Percent;
 use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 
-use super::drain::Drain;
 use super::follow::whole;
 use super::service::Service;
 use super::{Engine, News, account};
@@ -145,9 +144,7 @@ impl Engine {
                 }
             }
             Action::StartDrain { turn, freeze_seq } => {
-                let (client, store) = (self.client.clone(), Arc::clone(&self.store));
-                let outbox = self.outbox.clone();
-                let Some(service) = self.services.get_mut(name) else {
+                let Some(service) = self.services.get(name) else {
                     return;
                 };
                 if service
@@ -157,11 +154,9 @@ impl Engine {
                 {
                     return;
                 }
-                service.stop_drain().await;
                 if let Some(log) = &service.settings.sync_log {
                     let url = log.apply_url.clone();
-                    let start = Drain::start(name, turn, freeze_seq, url, (client, store, outbox));
-                    service.drain = Some(start);
+                    self.start_drain(name, turn, freeze_seq, url).await;
                 }
             }
             Action::ForgetEvidence => {

@@ -145,6 +145,8 @@ fn polled(engine: &Engine, name: &str, applied: u64) {
         .polled(&headers, Kind::Decisions, revision, SystemTime::now());
 }
 
+/// Writes under way at a freeze have so long.
+const SETTLE: Millis = Millis::from_secs(5);
 const ROLLBACK: Command = Command::Rollback { force: false };
 
 #[tokio::test]
@@ -247,6 +249,8 @@ async fn a_freeze_counts_once_every_proxy_has_confirmed_it() {
     assert_eq!(fixture.handle.board().services[0].unconfirmed, ["two"]);
     polled(&fixture.engine, "two", freeze + 1);
     fixture.engine.tick().await;
+    fixture.pass(SETTLE);
+    fixture.engine.tick().await;
     assert_eq!(fixture.shown().0, PhaseName::Draining);
     let drained = fixture.engine.inbox.recv().await.unwrap();
     fixture.engine.take(drained).await;
@@ -271,6 +275,8 @@ async fn a_freeze_that_a_restart_would_forget_is_not_confirmed() {
     assert!(unconfirmed.contains("state.json"), "{unconfirmed}");
     std::fs::remove_dir(&next).unwrap();
     fixture.engine.publisher.save_what_is_unsaved();
+    fixture.engine.tick().await;
+    fixture.pass(SETTLE);
     fixture.engine.tick().await;
     assert_eq!(fixture.shown().0, PhaseName::Draining);
 }

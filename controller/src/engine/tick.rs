@@ -6,7 +6,7 @@ use std::time::Duration;
 use ombre_policy::duration::Moment;
 use ombre_policy::release::fleet::{Standing, admit};
 use ombre_policy::release::judge::{Judgement, Verdict};
-use ombre_policy::release::machine::{Event, Permit, Phase};
+use ombre_policy::release::machine::{Event, Permit};
 use ombre_policy::release::settings::Evidence;
 use serde_json::json;
 use tokio::time::Instant;
@@ -50,6 +50,7 @@ impl Engine {
             self.step(&name, event).await;
         }
         self.confirm_freezes().await;
+        self.drain_on().await;
         self.publish().await;
         period
     }
@@ -185,28 +186,5 @@ impl Engine {
             })
             .collect();
         admit(&standings, now)
-    }
-
-    /// Reads the sync log's end for each release whose freeze every proxy has confirmed.
-    async fn confirm_freezes(&mut self) {
-        let freezing: Vec<String> = self
-            .services
-            .iter()
-            .filter(|(_, service)| matches!(service.record.release.phase, Phase::Freezing { .. }))
-            .filter(|(_, service)| self.unconfirmed(service).is_empty())
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in freezing {
-            let service = name.clone();
-            match self.stored(move |store| store.log_top(&service)).await {
-                Ok(freeze_seq) => {
-                    let Some(turn) = self.services.get(&name).map(|s| s.record.release.turn) else {
-                        continue;
-                    };
-                    self.step(&name, Event::Frozen { turn, freeze_seq }).await;
-                }
-                Err(error) => self.note_store(Some(error)),
-            }
-        }
     }
 }

@@ -135,6 +135,24 @@ impl Store {
         Ok(state.top)
     }
 
+    /// The last entry that is applied.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn log_applied(&self, service: &str) -> Result<u64, StoreError> {
+        let state = state(&self.db(), service).map_err(|error| self.failed(error))?;
+        Ok(state.applied)
+    }
+
+    /// Gives up whatever waits: it counts as applied.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn give_up(&self, service: &str) -> Result<(), StoreError> {
+        let sql = "UPDATE sync_state SET applied = top WHERE service = ?1";
+        self.write(|change| change.execute(sql, [service]).map(drop))
+    }
+
     /// The entries after `after` up to `until`, in order, `limit` at most.
     ///
     /// # Errors

@@ -8,8 +8,9 @@ use crate::clock::wall;
 use crate::engine::drain::Applied;
 use crate::sample::{USERS, compiled_of, served};
 
-/// Nobody listens there.
-const LOG: &str = "degrade: { sync_log: { apply_url: \"http://127.0.0.1:9/apply\" } }";
+/// Nobody listens there, and no write takes any time.
+const LOG: &str =
+    "degrade: { sync_log: { apply_url: \"http://127.0.0.1:9/apply\" }, drain: { settle: 0s } }";
 
 /// A policy of these services, each with versions v1 to v3 served by clusters `<service>-v1` on.
 fn policy(services: &[(&str, &str)]) -> Compiled {
