@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use ombre_policy::decisions::{Frozen, MadeFor, Released, ReleasedService, ServiceDecisions};
 use ombre_policy::document::Revision;
@@ -210,8 +210,7 @@ impl Engine {
 
     fn live_nodes(&self) -> Vec<Node> {
         let mut nodes = self.nodes.list();
-        let now = SystemTime::now();
-        nodes.retain(|node| now.duration_since(node.last_seen).unwrap_or_default() < GONE);
+        nodes.retain(|node| node.heard.elapsed() < GONE);
         nodes
     }
 

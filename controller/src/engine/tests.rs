@@ -136,13 +136,18 @@ impl Fixture {
 
 /// A proxy says that it has these decisions.
 fn polled(engine: &Engine, name: &str, applied: u64) {
+    polled_at(engine, name, applied, SystemTime::now());
+}
+
+/// And the machine's clock shows this.
+fn polled_at(engine: &Engine, name: &str, applied: u64, shown: SystemTime) {
     let mut headers = HeaderMap::new();
     headers.insert("x-ombre-node", name.parse().unwrap());
     headers.insert("x-ombre-applied", format!("1/{applied}").parse().unwrap());
     let revision = Revision::new(applied);
     engine
         .nodes
-        .polled(&headers, Kind::Decisions, revision, SystemTime::now());
+        .polled(&headers, Kind::Decisions, revision, shown);
 }
 
 /// Writes under way at a freeze have so long.
