@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ombre_policy::duration::Moment;
-use ombre_policy::release::machine::{Command, Event, Order, Refusal};
+use ombre_policy::release::machine::{Event, Order, Refusal};
 use reqwest::Client;
 use serde::Serialize;
 use serde_json::Value;
@@ -330,7 +330,7 @@ impl Engine {
         if !self.services.contains_key(name) {
             return Err(OrderError::NoRelease(name.to_owned()));
         }
-        let forced = matches!(order.command, Command::Rollback { force: true });
+        let forced = self.gives_up(name, &order.command);
         let outcome = self.step(name, Event::Operator(order)).await;
         match outcome {
             perform::Outcome::Stepped(None) => {

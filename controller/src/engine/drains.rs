@@ -5,12 +5,13 @@
 use std::sync::Arc;
 
 use ombre_policy::duration::Moment;
-use ombre_policy::release::machine::{Event, Phase, Turn, WriteOwner};
+use ombre_policy::release::machine::{Command, Event, Phase, Turn, WriteOwner};
 use tracing::{error, warn};
 
 use super::Engine;
 use super::drain::{Applied, Drain};
 use super::service::Service;
+use crate::store::Backlog;
 
 impl Engine {
     /// Reads the sync log's end for each release whose freeze every proxy has confirmed, when writes
@@ -85,6 +86,29 @@ impl Engine {
                 // What it writes from now on is its own.
                 WriteOwner::Candidate => service.stop_drain().await,
             }
+        }
+    }
+
+    /// Whether an order is to switch without what waits in the log.
+    pub(super) fn gives_up(&self, name: &str, command: &Command) -> bool {
+        let forced = matches!(command, Command::Rollback { force: true });
+        let owned = |service: &Service| {
+            let owner = service.record.release.phase.owner();
+            service.settings.sync_log.is_some() && owner != WriteOwner::Fallback
+        };
+        forced && self.services.get(name).is_some_and(owned)
+    }
+
+    /// Ends the log of a release before another one begins: its versions may be others.
+    pub(super) async fn end_log(&mut self, name: &str) {
+        if let Some(service) = self.services.get_mut(name) {
+            service.stop_drain().await;
+        }
+        let service = name.to_owned();
+        if let Ok(Backlog { waiting, .. }) = self.stored(move |it| it.backlog(&service)).await
+            && waiting > 0
+        {
+            warn!(service = %name, waiting, "another release begins: the log of the last one is not applied any more");
         }
     }
 

@@ -136,10 +136,7 @@ impl Engine {
     }
 
     async fn begin(&mut self, wanted: Wanted) -> bool {
-        // What still waits in the log is of the release before, and its versions may be others.
-        if let Some(service) = self.services.get_mut(&wanted.service) {
-            service.stop_drain().await;
-        }
+        self.end_log(&wanted.service).await;
         let at = self.now();
         let record = Record {
             service: wanted.service.clone(),

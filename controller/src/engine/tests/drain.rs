@@ -259,6 +259,14 @@ async fn what_a_forced_rollback_gives_up_is_never_applied() {
         shared.lock().unwrap().newest,
         [("late".to_owned(), 1)].into()
     );
+    // Where the stable version owns writes already there is nothing to give up.
+    fixture.order(Command::Resume).await.unwrap();
+    fixture.order(Command::Promote).await.unwrap();
+    assert_eq!(fixture.shown().0, PhaseName::Verifying);
+    logged(&fixture, "later", 1);
+    fixture.order(force).await.unwrap();
+    assert_eq!(fixture.shown().0, PhaseName::FailedBack);
+    assert_eq!(waiting(&fixture), 1);
 }
 
 #[tokio::test]
