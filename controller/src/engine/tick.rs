@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_millis(400);
 /// While all is well, it is tried this often whether the store can be written.
 const PROBE: Duration = Duration::from_secs(5);
 /// Rows of each sync log that are cleared away with it.
-const CLEARED: u32 = 5000;
+const CLEARED: u32 = 1000;
 /// Ticks begin this much too early now and then.
 const SLACK: u64 = 50;
 
