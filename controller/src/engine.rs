@@ -6,6 +6,7 @@ mod account;
 mod board;
 mod breakers;
 mod drain;
+mod drains;
 mod follow;
 mod perform;
 mod service;
@@ -13,7 +14,7 @@ mod tick;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use ombre_policy::duration::Moment;
 use ombre_policy::release::machine::{Event, Order, Refusal};
@@ -26,6 +27,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{error, info};
 
 use crate::clients::Clients;
+use crate::clock::Clock;
 use crate::evidence::Collector;
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
@@ -103,6 +105,7 @@ pub struct Engine {
     nodes: Arc<Nodes>,
     store: Arc<Store>,
     collector: Collector,
+    clock: Clock,
     client: Client,
     /// Releases that the policy in force has.
     services: BTreeMap<String, Service>,
@@ -133,6 +136,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// By which sync logs are applied.
     pub clients: Clients,
+    /// By which it is told what time it is.
+    pub clock: Clock,
 }
 
 impl Handle {
@@ -233,6 +238,7 @@ impl Engine {
             collector,
             metrics,
             clients,
+            clock,
         } = parts;
         let kept = store.releases()?.into_iter();
         let (outbox, inbox) = mpsc::channel(INBOX);
@@ -242,6 +248,7 @@ impl Engine {
             publisher,
             nodes,
             collector,
+            clock,
             client: drain::client(&clients)?,
             services: BTreeMap::new(),
             dormant: kept
@@ -311,19 +318,7 @@ impl Engine {
             Message::Cluster(accepted) => {
                 self.breakers.accepted(accepted.cluster, accepted.revision);
             }
-            Message::Drain(applied) => {
-                let event = match applied.result {
-                    Ok(applied_seq) => Event::Drained {
-                        turn: applied.turn,
-                        applied_seq,
-                    },
-                    Err(reason) => {
-                        error!(service = %applied.service, reason, "sync log cannot be applied");
-                        Event::DrainFailed { turn: applied.turn }
-                    }
-                };
-                self.step(&applied.service, event).await;
-            }
+            Message::Drain(applied) => self.drained(applied).await,
         }
     }
 
@@ -335,9 +330,15 @@ impl Engine {
         if !self.services.contains_key(name) {
             return Err(OrderError::NoRelease(name.to_owned()));
         }
+        let forced = self.gives_up(name, &order.command);
         let outcome = self.step(name, Event::Operator(order)).await;
         match outcome {
-            perform::Outcome::Stepped(None) => Ok(()),
+            perform::Outcome::Stepped(None) => {
+                if forced {
+                    self.give_up(name).await;
+                }
+                Ok(())
+            }
             perform::Outcome::Stepped(Some(refusal)) => Err(OrderError::Refused(refusal)),
             perform::Outcome::NotKept(error) => Err(OrderError::Store(error)),
         }
@@ -356,6 +357,10 @@ impl Engine {
         }
     }
 
+    fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
     fn note_store(&mut self, error: Option<String>) {
         if let Some(error) = &error
             && self.store_error.is_none()
@@ -372,19 +377,6 @@ impl Engine {
 /// Waits until `stop` becomes true, or nobody is left to say so.
 async fn told(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
-}
-
-/// The time, as releases count it.
-pub fn now() -> Moment {
-    moment(SystemTime::now())
-}
-
-fn moment(time: SystemTime) -> Moment {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH);
-    let millis = since.map_or(0, |since| {
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    });
-    Moment::from_unix_millis(millis)
 }
 
 #[cfg(test)]

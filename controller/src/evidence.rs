@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout_at};
 use utoipa::ToSchema;
 
 use crate::clients::Clients;
+use crate::clock::Clock;
 use envoy::Envoy;
 use promql::Store;
 use roster::Roster;
@@ -150,10 +151,16 @@ impl Collector {
 
     /// Asks every source that is not being asked yet, and returns what is there within `patience`.
     /// A late answer belongs to a later tick.
-    pub async fn collect(&mut self, wanted: &Wanted, now: Moment, patience: Duration) -> Readings {
+    pub async fn collect(
+        &mut self,
+        wanted: &Wanted,
+        clock: &Clock,
+        patience: Duration,
+    ) -> Readings {
         let deadline = Instant::now() + patience;
+        let now = clock.now();
         for source in &mut self.sources {
-            source.ask(wanted, now);
+            source.ask(wanted, clock);
         }
         self.roster.open();
         for (number, source) in self.sources.iter_mut().enumerate() {
@@ -187,10 +194,15 @@ impl Source {
         }
     }
 
-    fn ask(&mut self, wanted: &Wanted, now: Moment) {
+    fn ask(&mut self, wanted: &Wanted, clock: &Clock) {
         if self.asking.is_none() {
             let (origin, wanted) = (Arc::clone(&self.origin), wanted.clone());
-            self.asked = now;
+            self.asked = clock.now();
+            // A store's samples have times of their own, by a clock of the same world.
+            let now = match *origin {
+                Origin::Envoy(_) => self.asked,
+                Origin::Store(_) => clock.wall(),
+            };
             self.asking = Some(tokio::spawn(async move { origin.read(&wanted, now).await }));
         }
     }

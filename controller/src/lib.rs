@@ -6,6 +6,7 @@ pub mod app;
 pub mod args;
 pub mod bootstrap;
 pub mod clients;
+pub mod clock;
 pub mod clusters;
 pub mod compiled;
 pub mod documents;

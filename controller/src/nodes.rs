@@ -5,7 +5,7 @@ mod discovery;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use axum::http::HeaderMap;
 use ombre_policy::document::{Kind, Revision};
@@ -55,6 +55,10 @@ pub struct Node {
     #[serde(serialize_with = "timestamp::serialize")]
     #[schema(value_type = String)]
     pub last_seen: SystemTime,
+    /// The same by a clock that nobody sets.
+    #[serde(skip)]
+    #[schema(ignore)]
+    pub heard: Instant,
     /// How it stands over xDS, if that is how it is served.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub xds: Option<Discovery>,
@@ -99,9 +103,11 @@ impl Nodes {
             rejected: None,
             first_seen: now,
             last_seen: now,
+            heard: Instant::now(),
             xds: None,
         });
         node.last_seen = now;
+        node.heard = Instant::now();
         match kind {
             Kind::Policy => node.received.policy = Some(after),
             Kind::Decisions => node.received.decisions = Some(after),

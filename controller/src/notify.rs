@@ -17,7 +17,8 @@ use tokio::time::sleep;
 use tracing::warn;
 
 use crate::clients::Clients;
-use crate::engine::{News, now};
+use crate::clock::wall;
+use crate::engine::News;
 
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 const TRIES: u32 = 6;
@@ -99,7 +100,7 @@ impl Webhook {
     async fn tell(&self, body: &str) {
         let mut pause = FIRST_PAUSE;
         for attempt in 1..=TRIES {
-            let timestamp = now().unix_millis().to_string();
+            let timestamp = wall().unix_millis().to_string();
             let mut request = self.client.post(self.url.clone());
             request = request
                 .header("content-type", "application/json")

@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 use crate::app::{App, delivery, router};
 use crate::args::ServeArgs;
 use crate::clients::Clients;
+use crate::clock::Clock;
 use crate::clusters::Clusters;
 use crate::engine::{Engine, Handle, Parts};
 use crate::evidence::Collector;
@@ -123,6 +124,7 @@ fn engine(
                 collector,
                 metrics: Arc::clone(metrics),
                 clients: clients.clone(),
+                clock: Clock::start(),
             })
         });
     Ok(match engine {

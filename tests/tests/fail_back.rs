@@ -101,6 +101,8 @@ services:
     rollout: {{ candidate: v2, weight: 100 }}
     degrade:
       sync_log: {{ apply_url: "http://{applier}/apply" }}
+      # So that the kills are spread over all of a fail-back.
+      drain: {{ settle: 500ms }}
       evidence: {{ interval: 250ms, judge: 500ms }}
 "#
     )

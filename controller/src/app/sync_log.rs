@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use crate::app::openapi::{Invalid, Missing, TooLarge, Unavailable};
 use crate::app::services::{find, stored};
 use crate::app::{App, decisions::rejected};
-use crate::engine::now;
+use crate::clock::wall;
 use crate::error::ApiError;
 use crate::store::{Backlog, Change};
 
@@ -61,7 +61,12 @@ pub async fn post(
         }
     }
     let received = batch.len();
-    let news = stored(&app, move |store| store.log(&name, &batch, now())).await?;
+    let news = stored(&app, move |store| store.log(&name, &batch, wall())).await?;
+    let begun = || {
+        let detail = "another release has just begun: send it again to learn which";
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+    };
+    let news = news.ok_or_else(begun)?;
     Ok(Json(Taken { news, received }))
 }
 

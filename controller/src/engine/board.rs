@@ -10,9 +10,9 @@ use ombre_policy::release::share::Percent;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::Engine;
 use super::breakers::ClusterView;
 use super::service::Service;
-use super::{Engine, now};
 use crate::app::openapi::shapes;
 use crate::evidence::SourceStatus;
 
@@ -76,7 +76,7 @@ impl Board {
 impl Engine {
     /// Replaces the board.
     pub(super) fn show(&self) {
-        let at = now();
+        let at = self.now();
         let view = |(name, service): (&String, &Service)| {
             let record = &service.record;
             let release = &record.release;
@@ -154,7 +154,13 @@ fn next(service: &Service, now: Moment) -> String {
         }
         Phase::Freezing { fail_back } => {
             let left = rest(now, fail_back.deadline);
-            format!("drains when every proxy refuses writes, aborted {left}")
+            match service.confirmed {
+                Some(since) => {
+                    let settled = rest(now, since.after(service.settings.drain.settle));
+                    format!("drains {settled}, when writes under way have ended, aborted {left}")
+                }
+                None => format!("drains when every proxy refuses writes, aborted {left}"),
+            }
         }
         Phase::Draining { fail_back, .. } => {
             let left = rest(now, fail_back.deadline);

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
-use ombre_policy::release::machine::Turn;
+use ombre_policy::release::machine::{Event, Turn};
 use reqwest::{Client, StatusCode};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -17,7 +17,7 @@ use tracing::{info, warn};
 
 use super::Message;
 use crate::clients::Clients;
-use crate::store::{Pending, Store};
+use crate::store::{Pending, Store, StoreError};
 
 /// One entry has this long; a drain that is stopped waits for it.
 const TIME_LIMIT: Duration = Duration::from_secs(2);
@@ -34,6 +34,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Drain {
     /// The turn it belongs to.
     pub(super) turn: Turn,
+    /// The last entry that it is to apply.
+    pub(super) until: u64,
+    /// How it ended, if it did.
+    pub(super) ended: Option<Event>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -74,6 +78,7 @@ pub(super) fn client(clients: &Clients) -> reqwest::Result<Client> {
 }
 
 impl Drain {
+    /// Begins to apply what waits up to `until`, and sends word when that is done.
     pub(super) fn start(
         service: &str,
         turn: Turn,
@@ -110,7 +115,13 @@ impl Drain {
                 _ = told.wait_for(|stop| *stop) => {}
             }
         });
-        Self { turn, stop, task }
+        Self {
+            turn,
+            until,
+            ended: None,
+            stop,
+            task,
+        }
     }
 
     /// Stops, and waits until no entry is in flight.
@@ -125,7 +136,7 @@ impl Drain {
 impl Work {
     async fn run(&self) -> Result<(), Failure> {
         let mut applied = self
-            .stored(|store, service| store.backlog(service).map(|backlog| backlog.applied))
+            .stored(|store, service| store.log_applied(service))
             .await?;
         while applied < self.until {
             let (after, until) = (applied, self.until);
@@ -167,11 +178,10 @@ impl Work {
 
     /// Applies one entry, again and again while there is hope and no entry before it `failed`.
     async fn insist(&self, entry: &Pending, failed: &AtomicBool) -> Result<(), Failure> {
-        let mut stopped = self.stopped.clone();
         let mut pause = FIRST_PAUSE;
         let mut refused = 0;
         loop {
-            if *stopped.borrow() || failed.load(Ordering::Relaxed) {
+            if self.is_stopped() || failed.load(Ordering::Relaxed) {
                 return Err(Failure::Stopped);
             }
             match self.apply(entry).await {
@@ -187,11 +197,7 @@ impl Work {
                 }
                 Err(Failure::Stopped) => return Err(Failure::Stopped),
             }
-            tokio::select! {
-                () = sleep(pause) => {}
-                _ = stopped.wait_for(|stopped| *stopped) => {}
-            }
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            self.wait(&mut pause).await?;
         }
     }
 
@@ -219,16 +225,39 @@ impl Work {
         }
     }
 
+    /// Asks the store, again and again: that it fails for a while ends no drain.
     async fn stored<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Store, &str) -> Result<T, crate::store::StoreError> + Send + 'static,
+        work: impl Fn(&Store, &str) -> Result<T, StoreError> + Clone + Send + 'static,
     ) -> Result<T, Failure> {
-        let (store, service) = (Arc::clone(&self.store), self.service.clone());
-        match spawn_blocking(move || work(&store, &service)).await {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(Failure::Passing(error.to_string())),
-            Err(error) => Err(Failure::Passing(error.to_string())),
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let (store, service) = (Arc::clone(&self.store), self.service.clone());
+            let work = work.clone();
+            let error = match spawn_blocking(move || work(&store, &service)).await {
+                Ok(Ok(value)) => return Ok(value),
+                Ok(Err(error)) => error.to_string(),
+                Err(error) => error.to_string(),
+            };
+            warn!(service = %self.service, error, "sync log waits for the store");
+            self.wait(&mut pause).await?;
         }
+    }
+
+    /// Whether it was told to stop, or nobody is left to say so.
+    fn is_stopped(&self) -> bool {
+        *self.stopped.borrow() || self.stopped.has_changed().is_err()
+    }
+
+    /// Waits before something is tried again, longer each time, unless told to stop.
+    async fn wait(&self, pause: &mut Duration) -> Result<(), Failure> {
+        let mut stopped = self.stopped.clone();
+        tokio::select! {
+            () = sleep(*pause) => {}
+            _ = stopped.wait_for(|stopped| *stopped) => return Err(Failure::Stopped),
+        }
+        *pause = (*pause * 2).min(LONGEST_PAUSE);
+        Ok(())
     }
 }
 

@@ -13,7 +13,7 @@ use serde_json::json;
 use tracing::{info, warn};
 
 use super::service::Service;
-use super::{Engine, moment, now, perform};
+use super::{Engine, perform};
 use crate::compiled::Compiled;
 use crate::store::{Entry, Kind, NewEntry, Record};
 
@@ -51,7 +51,7 @@ impl Engine {
         {
             return;
         }
-        let loaded_at = moment(in_force.loaded_at);
+        let loaded_at = self.clock.when(in_force.loaded_at);
         let wanted = compiled.policy.releases();
         let wanted: Vec<Wanted> = wanted
             .map(|release| Wanted::of(release, loaded_at))
@@ -165,7 +165,8 @@ impl Engine {
     }
 
     async fn begin(&mut self, wanted: Wanted) -> bool {
-        let at = now();
+        self.end_log(&wanted.service).await;
+        let at = self.now();
         let record = Record {
             service: wanted.service.clone(),
             candidate: wanted.candidate.clone(),

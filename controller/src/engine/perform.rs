@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use ombre_policy::decisions::{Frozen, MadeFor, Released, ReleasedService, ServiceDecisions};
 use ombre_policy::document::Revision;
@@ -13,10 +13,9 @@ use ombre_policy::release::share::Percent;
 use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 
-use super::drain::Drain;
 use super::follow::whole;
 use super::service::Service;
-use super::{Engine, News, account, now};
+use super::{Engine, News, account};
 use crate::nodes::Node;
 use crate::store::{Entry, NewEntry, Record};
 
@@ -41,7 +40,7 @@ impl Engine {
         // The list of nodes is copied, so only who asks for it gets it.
         let reach = service.terms.reach;
         let confirmed = reach.and_then(|_| confirmed(&self.live_nodes(), service.published));
-        let at = now();
+        let at = self.now();
         let context = Context {
             terms: &service.terms,
             now: at,
@@ -85,7 +84,10 @@ impl Engine {
         let Some(service) = self.services.get(name) else {
             return Outcome::Stepped(None);
         };
-        let (record, entry) = (service.record.clone(), account::refused(order, why, now()));
+        let (record, entry) = (
+            service.record.clone(),
+            account::refused(order, why, self.now()),
+        );
         if self.write(record, vec![entry], false).await {
             Outcome::Stepped(Some(why))
         } else {
@@ -142,9 +144,7 @@ impl Engine {
                 }
             }
             Action::StartDrain { turn, freeze_seq } => {
-                let (client, store) = (self.client.clone(), Arc::clone(&self.store));
-                let outbox = self.outbox.clone();
-                let Some(service) = self.services.get_mut(name) else {
+                let Some(service) = self.services.get(name) else {
                     return;
                 };
                 if service
@@ -154,11 +154,9 @@ impl Engine {
                 {
                     return;
                 }
-                service.stop_drain().await;
                 if let Some(log) = &service.settings.sync_log {
                     let url = log.apply_url.clone();
-                    let start = Drain::start(name, turn, freeze_seq, url, (client, store, outbox));
-                    service.drain = Some(start);
+                    self.start_drain(name, turn, freeze_seq, url).await;
                 }
             }
             Action::ForgetEvidence => {
@@ -212,8 +210,7 @@ impl Engine {
 
     fn live_nodes(&self) -> Vec<Node> {
         let mut nodes = self.nodes.list();
-        let now = SystemTime::now();
-        nodes.retain(|node| now.duration_since(node.last_seen).unwrap_or_default() < GONE);
+        nodes.retain(|node| node.heard.elapsed() < GONE);
         nodes
     }
 

@@ -38,7 +38,9 @@ pub(super) struct Service {
     pub(super) published: Option<Revision>,
     /// What happened and could not be kept, although it was done and told.
     pub(super) unwritten: Vec<NewEntry>,
-    /// The drain under way.
+    /// Since when every proxy has confirmed the freeze under way.
+    pub(super) confirmed: Option<Moment>,
+    /// The last drain, under way or ended.
     pub(super) drain: Option<Drain>,
 }
 
@@ -70,6 +72,7 @@ impl Service {
             judgement: None,
             published: None,
             unwritten: Vec::new(),
+            confirmed: None,
             drain: None,
         }
     }

@@ -1,22 +1,27 @@
+mod clock;
 mod drain;
 mod edits;
 mod killed;
 
 use super::*;
 use std::path::Path;
+use std::time::SystemTime;
 
 use axum::http::HeaderMap;
 use ombre_policy::document::{Kind, Revision};
+use ombre_policy::duration::Millis;
 use ombre_policy::release::machine::{Command, PhaseName};
 use ombre_policy::release::share::Percent;
 use rusqlite::Connection;
 use serde_json::json;
 
+use crate::clock::hand::Hand;
 use crate::compiled::Compiled;
 use crate::state::StateDir;
 use crate::store::Query;
 
 struct Fixture {
+    machine: Hand,
     dir: tempfile::TempDir,
     engine: Engine,
     handle: Handle,
@@ -27,11 +32,11 @@ fn compiled(weight: u8, degrade: &str) -> Compiled {
     crate::sample::compiled_of(format!("{text}    degrade: {degrade}\n"))
 }
 
-fn start(dir: &Path, weight: u8, degrade: &str) -> (Engine, Handle) {
-    start_with(dir, compiled(weight, degrade))
+fn start(dir: &Path, weight: u8, degrade: &str, clock: Clock) -> (Engine, Handle) {
+    start_with(dir, compiled(weight, degrade), clock)
 }
 
-fn start_with(dir: &Path, compiled: Compiled) -> (Engine, Handle) {
+fn start_with(dir: &Path, compiled: Compiled, clock: Clock) -> (Engine, Handle) {
     let (state, saved) = StateDir::open(dir).unwrap();
     let publisher = Arc::new(Publisher::new(state, saved, Arc::default()));
     publisher.put_policy(compiled);
@@ -43,6 +48,7 @@ fn start_with(dir: &Path, compiled: Compiled) -> (Engine, Handle) {
         metrics: Arc::default(),
         collector: Collector::of_envoys(&clients, Vec::new()).unwrap(),
         clients,
+        clock,
     })
     .unwrap()
 }
@@ -54,9 +60,11 @@ impl Fixture {
 
     async fn with(degrade: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (mut engine, handle) = start(dir.path(), 10, degrade);
+        let machine = Hand::at(Moment::from_unix_millis(1_767_225_600_000));
+        let (mut engine, handle) = start(dir.path(), 10, degrade, machine.start());
         engine.tick().await;
         Self {
+            machine,
             dir,
             engine,
             handle,
@@ -64,15 +72,21 @@ impl Fixture {
     }
 
     async fn restart(self, weight: u8) -> Self {
+        self.restart_with(weight, "{}").await
+    }
+
+    async fn restart_with(self, weight: u8, degrade: &str) -> Self {
         let Self {
+            machine,
             dir,
             engine,
             handle,
         } = self;
         drop((engine, handle));
-        let (mut engine, handle) = start(dir.path(), weight, "{}");
+        let (mut engine, handle) = start(dir.path(), weight, degrade, machine.start());
         engine.tick().await;
         Self {
+            machine,
             dir,
             engine,
             handle,
@@ -86,6 +100,11 @@ impl Fixture {
             reason: "because".to_owned(),
         };
         self.engine.ordered("shop", order).await
+    }
+
+    /// Time passes.
+    fn pass(&self, span: Millis) {
+        self.engine.clock.pass(span);
     }
 
     fn shown(&self) -> (PhaseName, u8) {
@@ -117,15 +136,22 @@ impl Fixture {
 
 /// A proxy says that it has these decisions.
 fn polled(engine: &Engine, name: &str, applied: u64) {
+    polled_at(engine, name, applied, SystemTime::now());
+}
+
+/// And the machine's clock shows this.
+fn polled_at(engine: &Engine, name: &str, applied: u64, shown: SystemTime) {
     let mut headers = HeaderMap::new();
     headers.insert("x-ombre-node", name.parse().unwrap());
     headers.insert("x-ombre-applied", format!("1/{applied}").parse().unwrap());
     let revision = Revision::new(applied);
     engine
         .nodes
-        .polled(&headers, Kind::Decisions, revision, SystemTime::now());
+        .polled(&headers, Kind::Decisions, revision, shown);
 }
 
+/// Writes under way at a freeze have so long.
+const SETTLE: Millis = Millis::from_secs(5);
 const ROLLBACK: Command = Command::Rollback { force: false };
 
 #[tokio::test]
@@ -228,6 +254,8 @@ async fn a_freeze_counts_once_every_proxy_has_confirmed_it() {
     assert_eq!(fixture.handle.board().services[0].unconfirmed, ["two"]);
     polled(&fixture.engine, "two", freeze + 1);
     fixture.engine.tick().await;
+    fixture.pass(SETTLE);
+    fixture.engine.tick().await;
     assert_eq!(fixture.shown().0, PhaseName::Draining);
     let drained = fixture.engine.inbox.recv().await.unwrap();
     fixture.engine.take(drained).await;
@@ -252,6 +280,8 @@ async fn a_freeze_that_a_restart_would_forget_is_not_confirmed() {
     assert!(unconfirmed.contains("state.json"), "{unconfirmed}");
     std::fs::remove_dir(&next).unwrap();
     fixture.engine.publisher.save_what_is_unsaved();
+    fixture.engine.tick().await;
+    fixture.pass(SETTLE);
     fixture.engine.tick().await;
     assert_eq!(fixture.shown().0, PhaseName::Draining);
 }

@@ -6,20 +6,23 @@ use std::time::Duration;
 use ombre_policy::duration::Moment;
 use ombre_policy::release::fleet::{Standing, admit};
 use ombre_policy::release::judge::{Judgement, Verdict};
-use ombre_policy::release::machine::{Event, Permit, Phase};
+use ombre_policy::release::machine::{Event, Permit};
 use ombre_policy::release::settings::Evidence;
 use serde_json::json;
 use tokio::time::Instant;
 use tracing::info;
 
 use super::perform::chance;
-use super::{Engine, News, TICK, now};
+use super::{Engine, News, TICK};
+use crate::clock::wall;
 use crate::evidence::{Readings, Wanted};
 
 /// A tick waits at most this long for evidence; what comes later belongs to the next.
 const PATIENCE: Duration = Duration::from_millis(400);
 /// While all is well, it is tried this often whether the store can be written.
 const PROBE: Duration = Duration::from_secs(5);
+/// Rows of each sync log that are cleared away with it.
+const CLEARED: u32 = 1000;
 /// Ticks begin this much too early now and then.
 const SLACK: u64 = 50;
 
@@ -32,15 +35,12 @@ impl Engine {
         if self.clusters.is_empty() {
             return period;
         }
-        let started = now();
         let wanted = self.wanted();
-        let readings = self
-            .collector
-            .collect(&wanted, started, PATIENCE.min(period / 2))
-            .await;
+        let patience = PATIENCE.min(period / 2);
+        let readings = self.collector.collect(&wanted, &self.clock, patience).await;
         self.tick_breakers(&readings, &wanted);
-        let judged = self.judge(&readings, now());
-        let permits = self.permits(&judged, now());
+        let judged = self.judge(&readings, self.now());
+        let permits = self.permits(&judged, self.now());
         let names: Vec<String> = self.services.keys().cloned().collect();
         for ((name, judgement), permit) in names.into_iter().zip(judged).zip(permits) {
             let event = judgement.map_or(Event::Clock, |judgement| Event::Judged {
@@ -50,6 +50,7 @@ impl Engine {
             self.step(&name, event).await;
         }
         self.confirm_freezes().await;
+        self.drain_on().await;
         self.publish().await;
         period
     }
@@ -64,8 +65,8 @@ impl Engine {
     pub(super) async fn look(&mut self) {
         let wanted = self.wanted();
         let patience = PATIENCE.min(self.period() / 8);
-        let readings = self.collector.collect(&wanted, now(), patience).await;
-        let at = now();
+        let readings = self.collector.collect(&wanted, &self.clock, patience).await;
+        let at = self.now();
         let services = self.services.values_mut();
         let judged: Vec<_> = services
             .map(|service| service.look(&readings, at))
@@ -80,7 +81,10 @@ impl Engine {
     }
 
     fn tick_breakers(&mut self, readings: &Readings, wanted: &Wanted) {
-        for changed in self.breakers.tick(readings, wanted, now(), chance()) {
+        for changed in self
+            .breakers
+            .tick(readings, wanted, self.clock.now(), chance())
+        {
             let (cluster, state) = (&changed.breaker.cluster_name, changed.state);
             let failure_rate = changed.breaker.failure_rate.get();
             info!(%cluster, ?state, failure_rate, "breaker");
@@ -112,13 +116,17 @@ impl Engine {
     /// A store that cannot be written is known of before something must be kept, and one that can be
     /// written again is known of although nothing moves.
     async fn probe_store(&mut self) {
-        let now = Instant::now();
-        if self.store_error.is_none() && now < self.next_probe {
+        let due = Instant::now();
+        if self.store_error.is_none() && due < self.next_probe {
             return;
         }
-        self.next_probe = now + PROBE;
-        let error = self.stored(|store| store.probe()).await.err();
-        self.note_store(error);
+        self.next_probe = due + PROBE;
+        let at = wall();
+        let tried = self.stored(move |store| {
+            store.probe()?;
+            store.forget_applied(at, CLEARED)
+        });
+        self.note_store(tried.await.err());
     }
 
     fn period(&self) -> Duration {
@@ -178,28 +186,5 @@ impl Engine {
             })
             .collect();
         admit(&standings, now)
-    }
-
-    /// Reads the sync log's end for each release whose freeze every proxy has confirmed.
-    async fn confirm_freezes(&mut self) {
-        let freezing: Vec<String> = self
-            .services
-            .iter()
-            .filter(|(_, service)| matches!(service.record.release.phase, Phase::Freezing { .. }))
-            .filter(|(_, service)| self.unconfirmed(service).is_empty())
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in freezing {
-            let service = name.clone();
-            match self.stored(move |store| store.log_top(&service)).await {
-                Ok(freeze_seq) => {
-                    let Some(turn) = self.services.get(&name).map(|s| s.record.release.turn) else {
-                        continue;
-                    };
-                    self.step(&name, Event::Frozen { turn, freeze_seq }).await;
-                }
-                Err(error) => self.note_store(Some(error)),
-            }
-        }
     }
 }

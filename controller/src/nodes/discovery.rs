@@ -1,7 +1,7 @@
 //! An Envoy that is served over xDS, as the API shows it.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use ombre_xds::message::Flavor;
 use ombre_xds::registry::{Entry, StreamStatus};
@@ -66,6 +66,12 @@ impl Node {
             decisions: Some(applied.decisions),
         });
         let gone = entry.streams.is_empty();
+        let since = now.duration_since(entry.last_seen).unwrap_or_default();
+        let heard = if gone {
+            Instant::now().checked_sub(since)
+        } else {
+            None
+        };
         Self {
             name: entry.node.id().to_owned(),
             workers: None,
@@ -76,6 +82,7 @@ impl Node {
             rejected: None,
             first_seen: entry.first_seen,
             last_seen: if gone { entry.last_seen } else { now },
+            heard: heard.unwrap_or_else(Instant::now),
             xds: Some(Discovery {
                 cluster: entry.node.cluster().to_owned(),
                 streams: entry.streams.iter().map(Stream::of).collect(),

@@ -3,8 +3,8 @@
 use ombre_policy::release::machine::Release;
 use rusqlite::params;
 
-use super::history::{Entry, NewEntry, forget_oldest, insert};
-use super::{Store, StoreError};
+use super::history::{Entry, Kind, NewEntry, forget_oldest, insert};
+use super::{Store, StoreError, sync_log};
 
 /// A release as it is kept.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,7 +52,8 @@ impl Store {
         Ok(records)
     }
 
-    /// Keeps where a release stands and what led there, both or neither.
+    /// Keeps where a release stands and what led there, both or neither. One that begins has a sync
+    /// log of its own.
     ///
     /// # Errors
     /// When it cannot be written; then what was kept before still is.
@@ -72,6 +73,9 @@ impl Store {
                     state
                 ],
             )?;
+            if news.iter().any(|entry| entry.kind == Kind::Begun) {
+                sync_log::begin(change, &record.service)?;
+            }
             let mut entries = Vec::with_capacity(news.len());
             for entry in news {
                 entries.push(insert(change, &record.service, entry)?);

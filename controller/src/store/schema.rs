@@ -10,7 +10,8 @@ use super::{StoreError, signed};
 /// Somebody else may look into the file for this long before a write gives up.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE releases (
         service TEXT PRIMARY KEY,
         candidate TEXT NOT NULL,
@@ -46,8 +47,20 @@ const MIGRATIONS: &[&str] = &["
         top INTEGER NOT NULL,
         applied INTEGER NOT NULL
     ) STRICT;
-"];
+",
+    // A log belongs to one release: what came up to `begun` is of those before. Nothing told them
+    // apart until now but their versions.
+    "
+    ALTER TABLE sync_state ADD COLUMN begun INTEGER NOT NULL DEFAULT 0;
+    DELETE FROM sync_log WHERE NOT EXISTS (
+        SELECT 1 FROM releases
+        WHERE service = sync_log.service AND candidate = src_ver AND stable = dst_ver
+    );
+",
+];
 
+/// Brings the tables up to date.
+///
 /// # Errors
 /// When the file is damaged, from a later release, or cannot be written.
 pub(super) fn prepare(db: &mut Connection, path: &Path) -> Result<(), StoreError> {
@@ -93,4 +106,14 @@ fn migrate(db: &mut Connection, number: i64, migration: &str) -> rusqlite::Resul
     step.execute_batch(migration)?;
     step.pragma_update(None, "user_version", number)?;
     step.commit()
+}
+
+/// A new file with the tables that it had at an earlier schema.
+#[cfg(test)]
+pub(super) fn of_version(path: &Path, schema: usize) -> Connection {
+    let mut db = Connection::open(path).unwrap();
+    for (number, migration) in (1..).zip(&MIGRATIONS[..schema]) {
+        migrate(&mut db, number, migration).unwrap();
+    }
+    db
 }

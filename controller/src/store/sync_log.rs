@@ -1,15 +1,20 @@
 //! The sync log (§4.3): a candidate's writes, one row for each key with its newest change. An older
 //! change of a key and a repeated one alter nothing, so whatever comes twice comes once. Numbers rise
 //! with every row that is new or replaced: applying rows in their order ends at the newest state.
+//! Each release has a log of its own. Numbers go on over all of them, so that none is given twice;
+//! what is up to `begun` is of the releases before, and nothing but waste.
 
-use ombre_policy::duration::Moment;
-use rusqlite::{OptionalExtension, params};
+use ombre_policy::duration::{Millis, Moment};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::{Store, StoreError, signed, unsigned};
 use crate::app::openapi::shapes;
+
+/// What was applied is known for so long after it came, in case that it comes again.
+const REMEMBERED: Millis = Millis::from_secs(86_400);
 
 /// A write of the candidate, as the article has it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -51,14 +56,40 @@ pub struct Backlog {
     pub oldest: Option<Moment>,
 }
 
+/// How far a log is.
+#[derive(Default)]
+struct State {
+    top: u64,
+    applied: u64,
+    begun: u64,
+}
+
 impl Store {
-    /// Takes a batch, all of it or nothing, and says how many of its changes were news.
+    /// Takes a batch, all of it or nothing, and says how many of its changes were news. None when one
+    /// of them is not between the versions of the service's release as it is kept.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn log(&self, service: &str, batch: &[Change], now: Moment) -> Result<u64, StoreError> {
+    pub fn log(
+        &self,
+        service: &str,
+        batch: &[Change],
+        now: Moment,
+    ) -> Result<Option<u64>, StoreError> {
         self.write(|write| {
-            let mut top = self::top(write, service)?;
+            let versions = "SELECT candidate, stable FROM releases WHERE service = ?1";
+            let versions: Option<(String, String)> = write
+                .query_row(versions, [service], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()?;
+            let of_release = |change: &Change| {
+                versions.as_ref().is_some_and(|(candidate, stable)| {
+                    (candidate, stable) == (&change.src_ver, &change.dst_ver)
+                })
+            };
+            if !batch.iter().all(of_release) {
+                return Ok(None);
+            }
+            let State { mut top, begun, .. } = state(write, service)?;
             let mut news = 0;
             for change in batch {
                 let payload = change.payload.to_string();
@@ -68,7 +99,7 @@ impl Store {
                      ON CONFLICT (service, pk) DO UPDATE SET seq = excluded.seq, ts = excluded.ts,
                         src_ver = excluded.src_ver, dst_ver = excluded.dst_ver,
                         payload = excluded.payload, received = excluded.received
-                     WHERE excluded.ts > ts",
+                     WHERE excluded.ts > ts OR seq <= ?9",
                 )?
                 .execute(params![
                     service,
@@ -78,7 +109,8 @@ impl Store {
                     change.src_ver,
                     change.dst_ver,
                     payload,
-                    signed(now.unix_millis())
+                    signed(now.unix_millis()),
+                    signed(begun)
                 ])?;
                 if taken > 0 {
                     top += 1;
@@ -86,10 +118,11 @@ impl Store {
                 }
             }
             write.execute(
-                "INSERT INTO sync_state VALUES (?1, ?2, 0) ON CONFLICT (service) DO UPDATE SET top = ?2",
+                "INSERT INTO sync_state (service, top, applied) VALUES (?1, ?2, 0)
+                 ON CONFLICT (service) DO UPDATE SET top = ?2",
                 params![service, signed(top)],
             )?;
-            Ok(news)
+            Ok(Some(news))
         })
     }
 
@@ -98,7 +131,26 @@ impl Store {
     /// # Errors
     /// When it cannot be read.
     pub fn log_top(&self, service: &str) -> Result<u64, StoreError> {
-        top(&self.db(), service).map_err(|error| self.failed(error))
+        let state = state(&self.db(), service).map_err(|error| self.failed(error))?;
+        Ok(state.top)
+    }
+
+    /// The last entry that is applied.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn log_applied(&self, service: &str) -> Result<u64, StoreError> {
+        let state = state(&self.db(), service).map_err(|error| self.failed(error))?;
+        Ok(state.applied)
+    }
+
+    /// Gives up whatever waits: it counts as applied.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn give_up(&self, service: &str) -> Result<(), StoreError> {
+        let sql = "UPDATE sync_state SET applied = top WHERE service = ?1";
+        self.write(|change| change.execute(sql, [service]).map(drop))
     }
 
     /// The entries after `after` up to `until`, in order, `limit` at most.
@@ -152,30 +204,77 @@ impl Store {
     pub fn backlog(&self, service: &str) -> Result<Backlog, StoreError> {
         let db = self.db();
         let read = || {
-            let state = "SELECT top, applied FROM sync_state WHERE service = ?1";
-            let state: Option<(i64, i64)> = db
-                .query_row(state, [service], |row| Ok((row.get(0)?, row.get(1)?)))
-                .optional()?;
-            let (top, applied) = state.unwrap_or_default();
+            let State { top, applied, .. } = state(&db, service)?;
             let waiting =
                 "SELECT COUNT(*), MIN(received) FROM sync_log WHERE service = ?1 AND seq > ?2";
             let (waiting, oldest): (i64, Option<i64>) =
-                db.query_row(waiting, params![service, applied], |row| {
+                db.query_row(waiting, params![service, signed(applied)], |row| {
                     Ok((row.get(0)?, row.get(1)?))
                 })?;
             Ok(Backlog {
-                top: unsigned(top),
-                applied: unsigned(applied),
+                top,
+                applied,
                 waiting: unsigned(waiting),
                 oldest: oldest.map(unsigned).map(Moment::from_unix_millis),
             })
         };
         read().map_err(|error| self.failed(error))
     }
+
+    /// Deletes rows that nobody needs any more: those of releases that ended, and those that were
+    /// applied and came more than a day ago. At most `limit` of each service; how many it were.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn forget_applied(&self, now: Moment, limit: u32) -> Result<usize, StoreError> {
+        let oldest = signed(now.before(REMEMBERED).unix_millis());
+        // Rows of a service in their order are also in the order of their time.
+        let first = "SELECT 1 FROM sync_state AS log WHERE EXISTS (
+            SELECT 1 FROM (
+                SELECT seq, received FROM sync_log WHERE service = log.service ORDER BY seq LIMIT 1
+            ) WHERE seq <= log.begun OR (seq <= log.applied AND received < ?1))";
+        let found: Option<i64> = {
+            let db = self.db();
+            let found = db.query_row(first, [oldest], |row| row.get(0)).optional();
+            found.map_err(|error| self.failed(error))?
+        };
+        if found.is_none() {
+            return Ok(0);
+        }
+        self.write(|change| {
+            let logs = "SELECT service, begun, applied FROM sync_state";
+            let logs = change
+                .prepare(logs)?
+                .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+                .collect::<rusqlite::Result<Vec<(String, i64, i64)>>>()?;
+            let waste = "DELETE FROM sync_log WHERE rowid IN (
+                SELECT rowid FROM (
+                    SELECT rowid, seq, received FROM sync_log
+                    WHERE service = ?1 AND seq <= ?3 ORDER BY seq LIMIT ?5
+                ) WHERE seq <= ?2 OR received < ?4)";
+            let mut gone = 0;
+            for (service, begun, applied) in logs {
+                gone += change.execute(waste, params![service, begun, applied, oldest, limit])?;
+            }
+            Ok(gone)
+        })
+    }
 }
 
-fn top(db: &rusqlite::Connection, service: &str) -> rusqlite::Result<u64> {
-    let sql = "SELECT top FROM sync_state WHERE service = ?1";
-    let top: Option<i64> = db.query_row(sql, [service], |row| row.get(0)).optional()?;
-    Ok(top.map_or(0, unsigned))
+/// Begins the log of a release: whatever is there is of the releases before.
+pub(super) fn begin(change: &Transaction<'_>, service: &str) -> rusqlite::Result<()> {
+    let sql = "UPDATE sync_state SET begun = top, applied = top WHERE service = ?1";
+    change.execute(sql, [service]).map(drop)
+}
+
+fn state(db: &Connection, service: &str) -> rusqlite::Result<State> {
+    let sql = "SELECT top, applied, begun FROM sync_state WHERE service = ?1";
+    let state = db.query_row(sql, [service], |row| {
+        Ok(State {
+            top: unsigned(row.get(0)?),
+            applied: unsigned(row.get(1)?),
+            begun: unsigned(row.get(2)?),
+        })
+    });
+    Ok(state.optional()?.unwrap_or_default())
 }

@@ -1,3 +1,5 @@
+mod sync_log;
+
 use super::*;
 use std::fs;
 
@@ -25,16 +27,6 @@ fn entry(kind: Kind) -> NewEntry {
         kind,
         order: Some(("ann".to_owned(), "because".to_owned())),
         detail: json!({ "a": 1 }),
-    }
-}
-
-fn change(pk: &str, ts: u64, payload: Value) -> Change {
-    Change {
-        src_ver: "v2".to_owned(),
-        dst_ver: "v1".to_owned(),
-        pk: pk.to_owned(),
-        payload,
-        ts,
     }
 }
 
@@ -109,43 +101,6 @@ fn of_each_kind_the_newest_thousand_are_kept() {
     let kept: Vec<u64> = [2].into_iter().chain(5..=1005).collect();
     assert_eq!(ids("shop"), kept, "two refused ones are too many");
     assert_eq!(ids("other"), [1]);
-}
-
-#[test]
-fn the_newest_change_of_a_key_wins_in_whatever_order_it_comes() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path()).unwrap();
-    let batch = [
-        change("a", 2, json!("a2")),
-        change("b", 1, json!("b1")),
-        change("a", 1, json!("a1")),
-        change("a", 2, json!("a2")),
-    ];
-    assert_eq!(store.log("shop", &batch, NOW).unwrap(), 2);
-    assert_eq!(store.log("shop", &batch, NOW).unwrap(), 0, "once more");
-    store.applied("shop", 1).unwrap();
-    assert_eq!(
-        store
-            .log("shop", &[change("a", 3, json!("a3"))], NOW)
-            .unwrap(),
-        1
-    );
-    assert_eq!(
-        store
-            .log("other", &[change("a", 9, json!(0))], NOW)
-            .unwrap(),
-        1
-    );
-    let top = store.log_top("shop").unwrap();
-    let pending = store.pending("shop", 1, top, 10).unwrap();
-    let payloads: Vec<Value> = pending.into_iter().map(|p| p.change.payload).collect();
-    assert_eq!(payloads, [json!("b1"), json!("a3")]);
-    let backlog = store.backlog("shop").unwrap();
-    assert_eq!((backlog.top, backlog.applied, backlog.waiting), (3, 1, 2));
-    store.applied("shop", 3).unwrap();
-    store.applied("shop", 2).unwrap();
-    assert_eq!(store.backlog("shop").unwrap().waiting, 0, "never back");
-    assert_eq!(store.backlog("nobody").unwrap(), Backlog::default());
 }
 
 #[test]

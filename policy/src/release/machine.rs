@@ -14,6 +14,7 @@ mod fail_back;
 mod operator;
 mod phase;
 mod reach;
+mod restart;
 mod state;
 
 pub use action::{Action, Alert, Decision, Refusal, Transition};

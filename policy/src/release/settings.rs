@@ -180,6 +180,9 @@ pub struct Verify {
 pub struct Drain {
     /// From the freeze to the switch; then the fail-back is aborted.
     pub timeout: Millis,
+    /// From the freeze's confirmation to the reading of the log's end: writes that were under way
+    /// have ended by then. Shorter than `timeout`, part of it.
+    pub settle: Millis,
 }
 
 /// Where drained writes go.
@@ -310,11 +313,20 @@ impl Default for Verify {
     }
 }
 
+impl Drain {
+    /// With the usual share of the time for writes that are under way: a sixth.
+    #[must_use]
+    pub const fn within(timeout: Millis) -> Self {
+        Self {
+            timeout,
+            settle: Millis::new(timeout.get() / 6),
+        }
+    }
+}
+
 impl Default for Drain {
     fn default() -> Self {
-        Self {
-            timeout: Millis::from_secs(30),
-        }
+        Self::within(Millis::from_secs(30))
     }
 }
 

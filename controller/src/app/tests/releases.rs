@@ -5,6 +5,7 @@ use super::*;
 use futures_util::StreamExt;
 
 use crate::clients::Clients;
+use crate::clock::Clock;
 use crate::engine::{Engine, News, Parts};
 use crate::evidence::Collector;
 use crate::sample;
@@ -26,6 +27,7 @@ impl Fixture {
             metrics: Arc::clone(&fixture.app.metrics),
             collector: Collector::of_envoys(&clients, Vec::new()).unwrap(),
             clients,
+            clock: Clock::start(),
         })
         .unwrap();
         fixture.app.engine = handle;

@@ -5,11 +5,13 @@ use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
 use ombre_policy::duration::Moment;
+use ombre_policy::release::machine::Release;
+use ombre_policy::release::share::Percent;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::clients::secure::Secure;
-use crate::store::Change;
+use crate::store::{Change, Record};
 
 type Taken = Arc<Mutex<Vec<Value>>>;
 
@@ -24,6 +26,15 @@ async fn a_log_is_applied_by_https() {
     let server = Secure::start(app.with_state(Arc::clone(&taken)), "localhost").await;
     let dir = tempfile::tempdir().unwrap();
     let store = Arc::new(Store::open(dir.path()).unwrap());
+    let record = Record {
+        service: "shop".to_owned(),
+        candidate: "v2".to_owned(),
+        stable: "v1".to_owned(),
+        weight: 10.0,
+        awaited: Vec::new(),
+        release: Release::begin(Percent::FULL, Percent::FULL, Moment::default()),
+    };
+    store.save(&record, &[]).unwrap();
     let change = |number: u64| Change {
         src_ver: "v2".to_owned(),
         dst_ver: "v1".to_owned(),

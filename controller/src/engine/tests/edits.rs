@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::clock::wall;
 use crate::engine::drain::Applied;
 use crate::sample::{USERS, compiled_of, served};
 
-/// Nobody listens there.
-const LOG: &str = "degrade: { sync_log: { apply_url: \"http://127.0.0.1:9/apply\" } }";
+/// Nobody listens there, and no write takes any time.
+const LOG: &str =
+    "degrade: { sync_log: { apply_url: \"http://127.0.0.1:9/apply\" }, drain: { settle: 0s } }";
 
 /// A policy of these services, each with versions v1 to v3 served by clusters `<service>-v1` on.
 fn policy(services: &[(&str, &str)]) -> Compiled {
@@ -33,9 +35,10 @@ fn shop(rest: &str) -> Compiled {
 
 /// A loop in `dir` that goes on from what was kept there, with this policy in force.
 async fn begin(dir: tempfile::TempDir, compiled: Compiled) -> Fixture {
-    let (mut engine, handle) = start_with(dir.path(), compiled);
+    let (mut engine, handle) = start_with(dir.path(), compiled, Clock::start());
     engine.tick().await;
     Fixture {
+        machine: Hand::at(wall()),
         dir,
         engine,
         handle,
@@ -56,6 +59,7 @@ impl Fixture {
             dir,
             engine,
             handle,
+            ..
         } = self;
         drop((engine, handle));
         begin(dir, compiled).await

@@ -1,4 +1,5 @@
 use super::*;
+use crate::clock::hand::Hand;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
@@ -265,13 +266,16 @@ async fn a_store_is_asked_by_its_api_and_its_envoys_get_numbers_of_their_own() {
         stale: Millis::from_secs(15),
     };
     let patience = Duration::from_secs(20);
-    let first = collector.collect(&wanted, NOW, patience).await;
-    let second = collector.collect(&wanted, NOW, patience).await;
+    // Samples are as old as the machine's clock says, whatever it showed when the run began.
+    let clock = Hand::at(Moment::from_unix_millis(7)).start();
+    clock.set(NOW);
+    let first = collector.collect(&wanted, &clock, patience).await;
+    let second = collector.collect(&wanted, &clock, patience).await;
     assert_eq!(first.len(), 3);
     assert!(first.values().all(Option::is_some));
     assert_eq!(first, second);
     let status = collector.status().remove(0);
-    assert_eq!((status.proxies, status.answered), (3, Some(NOW)));
+    assert_eq!((status.proxies, status.answered), (3, Some(clock.now())));
     assert_eq!(status.error, None);
     assert!(
         !status.url.contains("ann") && !status.url.contains("secret"),
@@ -300,8 +304,9 @@ async fn a_store_that_refuses_leaves_everything_unknown_and_says_why() {
         interval: Millis::from_secs(1),
         stale: Millis::from_secs(15),
     };
+    let clock = Hand::at(NOW).start();
     let readings = collector
-        .collect(&wanted, NOW, Duration::from_secs(20))
+        .collect(&wanted, &clock, Duration::from_secs(20))
         .await;
     assert!(readings.is_empty());
     let status = collector.status().remove(0);

@@ -25,8 +25,8 @@ pub enum Event {
         /// Whether the fleet lets this service move now, see [`crate::release::fleet::admit`].
         permit: Permit,
     },
-    /// Every proxy has confirmed the freezing decision of `turn`, and only then the sync log's
-    /// last entry was read.
+    /// Every proxy has confirmed the freezing decision of `turn`, writes under way have had time to
+    /// end, and only then the sync log's last entry was read.
     Frozen {
         /// The turn confirmed.
         turn: Turn,

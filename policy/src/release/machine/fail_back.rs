@@ -1,4 +1,4 @@
-//! The way back: freeze, drain, switch, cool down; its time limit, its abort, and its restart.
+//! The way back: freeze, drain, switch, cool down; its time limit and its abort.
 
 use super::Step;
 use super::action::{Action, Alert};
@@ -7,8 +7,6 @@ use super::state::Turn;
 use crate::duration::{Millis, Moment};
 
 const DAY: Millis = Millis::from_secs(86_400);
-/// After a restart the windows are empty; for that long nothing is concluded from them.
-const OBSERVE: Millis = Millis::from_secs(60);
 /// The most that chance adds to a cool-down.
 const MAX_JITTER: f64 = 0.2;
 
@@ -117,25 +115,6 @@ impl Step<'_> {
         if matches!(self.release.phase, Phase::Draining { .. }) {
             let turn = self.release.turn;
             self.actions.push(Action::StopDrain { turn });
-        }
-    }
-
-    /// Resumes what was stored. Cool-downs stand as they are; a fail-back gets its time once more.
-    pub(super) fn restart(&mut self) {
-        let now = self.context.now;
-        self.release.observe_until = Some(now.after(OBSERVE));
-        self.release.unknown = None;
-        self.release.unknown_told = false;
-        let again = now.after(self.context.terms.drain_timeout);
-        if let Phase::Freezing { fail_back } | Phase::Draining { fail_back, .. } =
-            &mut self.release.phase
-            && !std::mem::replace(&mut fail_back.extended, true)
-        {
-            fail_back.deadline = fail_back.deadline.max(again);
-        }
-        if let Phase::Draining { freeze_seq, .. } = self.release.phase {
-            let turn = self.release.turn;
-            self.actions.push(Action::StartDrain { turn, freeze_seq });
         }
     }
 

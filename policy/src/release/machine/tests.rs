@@ -5,6 +5,7 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 
 #[cfg(not(target_arch = "wasm32"))]
 mod properties;
+mod restart;
 
 use super::*;
 use crate::duration::{Millis, Moment};

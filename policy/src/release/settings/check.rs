@@ -1,9 +1,9 @@
 //! From the raw block to checked settings: defaults filled in, every problem found at once.
 
 use super::{
-    Drain, Evidence, Guards, Limits, Outage, Part, RawDegrade, RawEvidence, RawGuards, RawOutage,
-    RawRelative, RawScore, RawSustained, RawSyncLog, RawVerify, Relative, Score, Settings,
-    Sustained, SyncLog, Verify,
+    Drain, Evidence, Guards, Limits, Outage, Part, RawDegrade, RawDrain, RawEvidence, RawGuards,
+    RawOutage, RawRelative, RawScore, RawSustained, RawSyncLog, RawVerify, Relative, Score,
+    Settings, Sustained, SyncLog, Verify,
 };
 use crate::duration::Millis;
 use crate::release::share::Percent;
@@ -36,13 +36,7 @@ impl Settings {
             guards: guards(&raw.guards.clone().unwrap_or_default(), &mut problems),
             evidence,
             verify: verify(&raw.verify.clone().unwrap_or_default(), &mut problems),
-            drain: Drain {
-                timeout: problems.span(
-                    "drain.timeout",
-                    raw.drain.as_ref().and_then(|drain| drain.timeout),
-                    Drain::default().timeout,
-                ),
-            },
+            drain: drain(&raw.drain.clone().unwrap_or_default(), &mut problems),
             sync_log: raw
                 .sync_log
                 .as_ref()
@@ -201,6 +195,17 @@ fn verify(raw: &RawVerify, problems: &mut Problems) -> Verify {
         hold: problems.span("verify.hold", raw.hold, fill.hold),
         requests: problems.at_least_one("verify.requests", raw.requests, fill.requests),
     }
+}
+
+fn drain(raw: &RawDrain, problems: &mut Problems) -> Drain {
+    let timeout = problems.span("drain.timeout", raw.timeout, Drain::default().timeout);
+    let fill = Drain::within(timeout);
+    let settle = raw.settle.unwrap_or(fill.settle);
+    if raw.settle.is_some() && settle >= timeout {
+        let message = format!("{settle} is not shorter than `drain.timeout`, {timeout}");
+        problems.add("drain.settle", message);
+    }
+    Drain { timeout, settle }
 }
 
 fn sync_log(raw: &RawSyncLog, problems: &mut Problems) -> SyncLog {

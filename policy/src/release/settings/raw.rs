@@ -188,6 +188,8 @@ block! {
     RawDrain {
         /// From the freeze to the switch.
         timeout: Millis,
+        /// For writes that were under way when the freeze was confirmed.
+        settle: Millis,
     }
 }
 

@@ -58,6 +58,12 @@ fn problems_name_their_place() {
             "0s is not between 1ms and 24h",
         ),
         (
+            "settle",
+            r#"{"drain":{"settle":"30s"}}"#,
+            "drain.settle",
+            "30s is not shorter than `drain.timeout`, 30s",
+        ),
+        (
             "order",
             r#"{"evidence":{"longest":"20s"}}"#,
             "evidence.longest",
@@ -101,6 +107,20 @@ fn problems_name_their_place() {
             vec![(path.to_owned(), message.to_owned())],
             "{name}"
         );
+    }
+}
+
+#[test]
+fn writes_under_way_have_a_sixth_of_the_drains_time() {
+    let cases = [
+        ("{}", 30_000, 5000),
+        (r#"{"drain":{"timeout":"12s"}}"#, 12_000, 2000),
+        (r#"{"drain":{"settle":"15s"}}"#, 30_000, 15_000),
+        (r#"{"drain":{"timeout":"1m","settle":"0s"}}"#, 60_000, 0),
+    ];
+    for (json, timeout, settle) in cases {
+        let drain = read(json).unwrap().drain;
+        assert_eq!((drain.timeout.get(), drain.settle.get()), (timeout, settle));
     }
 }
 
