@@ -7,6 +7,7 @@ mod board;
 mod breakers;
 mod drain;
 mod follow;
+mod news;
 mod perform;
 mod service;
 mod tick;
@@ -18,8 +19,6 @@ use std::time::{Duration, SystemTime};
 use ombre_policy::duration::Moment;
 use ombre_policy::release::machine::{Event, Order, Refusal};
 use reqwest::Client;
-use serde::Serialize;
-use serde_json::Value;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
@@ -37,6 +36,8 @@ use breakers::Breakers;
 pub use breakers::ClusterView;
 use drain::Applied;
 pub(crate) use follow::whole;
+pub use news::News;
+use news::Wire;
 use service::Service;
 
 /// Ticks are this long when no policy says otherwise.
@@ -45,25 +46,14 @@ const TICK: Duration = Duration::from_secs(1);
 const LOOKS: u32 = 4;
 /// Messages that wait for the loop.
 const INBOX: usize = 256;
-/// News that a slow reader of the stream may be behind.
-const NEWS: usize = 1024;
 
 /// What the API needs of the loop.
 #[derive(Clone)]
 pub struct Handle {
     orders: mpsc::Sender<Message>,
     board: watch::Receiver<Arc<Board>>,
-    news: broadcast::Sender<Arc<News>>,
+    news: Wire,
     store: Option<Arc<Store>>,
-}
-
-/// Something that readers of the stream hear of.
-#[derive(Clone, Debug, Serialize)]
-pub struct News {
-    /// The kind: `evidence`, or that of a history entry.
-    pub kind: String,
-    /// What it is about.
-    pub data: Value,
 }
 
 /// Why an order was not followed.
@@ -114,7 +104,7 @@ pub struct Engine {
     inbox: mpsc::Receiver<Message>,
     outbox: mpsc::Sender<Message>,
     board: watch::Sender<Arc<Board>>,
-    news: broadcast::Sender<Arc<News>>,
+    news: Wire,
     store_error: Option<String>,
     next_probe: Instant,
 }
@@ -150,11 +140,10 @@ impl Handle {
     fn of_board(board: Board) -> Self {
         let (orders, _) = mpsc::channel(1);
         let (_, board) = watch::channel(Arc::new(board));
-        let (news, _) = broadcast::channel(1);
         Self {
             orders,
             board,
-            news,
+            news: Wire::dead(),
             store: None,
         }
     }
@@ -164,22 +153,26 @@ impl Handle {
         self.board.borrow().clone()
     }
 
-    /// What happens from now on.
+    /// What happens from now on, without the evidence.
     pub fn news(&self) -> broadcast::Receiver<Arc<News>> {
-        self.news.subscribe()
+        self.news.events()
+    }
+
+    /// What is counted from now on.
+    pub fn evidence(&self) -> broadcast::Receiver<Arc<News>> {
+        self.news.evidence()
     }
 
     /// Tells every listener.
     #[cfg(test)]
     pub(crate) fn tell(&self, news: News) {
-        // Nobody may listen.
-        let _ = self.news.send(Arc::new(news));
+        self.news.tell(news);
     }
 
     /// How many listen.
     #[cfg(test)]
     pub(crate) fn listeners(&self) -> usize {
-        self.news.receiver_count()
+        self.news.listeners()
     }
 
     /// What was kept.
@@ -237,7 +230,7 @@ impl Engine {
         let kept = store.releases()?.into_iter();
         let (outbox, inbox) = mpsc::channel(INBOX);
         let (board, watched) = watch::channel(Arc::default());
-        let (news, _) = broadcast::channel(NEWS);
+        let news = Wire::default();
         let engine = Self {
             publisher,
             nodes,

@@ -1,5 +1,5 @@
-//! Tells webhooks what happens to releases: transitions, alerts and orders, each as one JSON object,
-//! signed, and sent again until it is taken or given up. The history has what was given up.
+//! Tells webhooks what happens to releases: transitions, alerts, orders and breakers, each as one JSON
+//! object, signed, and sent again until it is taken or given up. The history has what was given up.
 
 use std::fs;
 use std::path::Path;
@@ -81,7 +81,6 @@ impl Webhook {
         let work = async {
             loop {
                 match news.recv().await {
-                    Ok(news) if news.kind == "evidence" => {}
                     Ok(news) => self.tell(&news.data.to_string()).await,
                     Err(RecvError::Lagged(missed)) => {
                         warn!(url = %self.url, missed, "webhook too slow, the history has what it missed");

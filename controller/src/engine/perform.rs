@@ -217,13 +217,11 @@ impl Engine {
         nodes
     }
 
-    /// Tells those who listen to the stream.
+    /// Tells those who listen.
     pub(super) fn tell(&self, entries: Vec<Entry>) {
         for entry in entries {
-            let kind = entry.kind.clone();
             if let Ok(data) = serde_json::to_value(&entry) {
-                // Nobody has to listen.
-                let _ = self.news.send(Arc::new(News { kind, data }));
+                self.news.tell(News::event(&entry.kind, data));
             }
         }
     }

@@ -10,7 +10,7 @@ use ombre_policy::document::{Kind, Revision};
 use ombre_policy::release::machine::{Command, PhaseName};
 use ombre_policy::release::share::Percent;
 use rusqlite::Connection;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::compiled::Compiled;
 use crate::state::StateDir;

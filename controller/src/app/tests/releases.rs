@@ -95,10 +95,7 @@ impl Events {
 }
 
 fn news(number: u64) -> News {
-    News {
-        kind: "order".to_owned(),
-        data: json!(number),
-    }
+    News::event("order", json!(number))
 }
 
 #[tokio::test]
@@ -108,6 +105,8 @@ async fn evidence_orders_and_transitions_arrive_as_they_happen() {
     let mut another = fixture.events().await;
     let evidence = events.next_of("evidence").await;
     assert_eq!(evidence["service"], "shop");
+    let line = serde_json::from_value::<crate::simulate::Line>(evidence.clone());
+    assert!(line.is_ok(), "it can be simulated from: {evidence}");
     assert_eq!(evidence["candidate"], json!({ "unknown": "missing" }));
     fixture.order("promote").await;
     for events in [&mut events, &mut another] {
