@@ -3,13 +3,13 @@
 
 mod discovery;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use axum::http::HeaderMap;
 use ombre_policy::document::{Kind, Revision};
-use ombre_xds::registry::Registry;
+use ombre_xds::registry::{Entry, Registry};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -122,16 +122,10 @@ impl Nodes {
 
     /// All of them, by name.
     pub fn list(&self) -> Vec<Node> {
-        let mut nodes: Vec<Node> = self.discovered();
-        let polled = self.table();
-        let polled = polled.values().filter(|node| {
-            // One that changed from polling to xDS is what it is now.
-            !nodes.iter().any(|found| found.name == node.name)
-        });
-        let polled: Vec<Node> = polled.cloned().collect();
-        nodes.extend(polled);
-        nodes.sort_by(|a, b| a.name.cmp(&b.name));
-        nodes
+        let now = SystemTime::now();
+        let polled = self.table().values().cloned().collect();
+        let entries = self.registry.iter().flat_map(|registry| registry.list());
+        merged(polled, entries, now)
     }
 
     /// How many there are.
@@ -139,15 +133,30 @@ impl Nodes {
         self.list().len()
     }
 
-    fn discovered(&self) -> Vec<Node> {
-        let now = SystemTime::now();
-        let entries = self.registry.iter().flat_map(|registry| registry.list());
-        entries.map(|entry| Node::discovered(entry, now)).collect()
-    }
-
     fn table(&self) -> MutexGuard<'_, HashMap<String, Node>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// One of each name, by name. An Envoy may have changed from one way to the other, or take its clusters
+/// over xDS and its policy from the poller: what tells of its filter is the way that did so last.
+fn merged(
+    polled: Vec<Node>,
+    entries: impl IntoIterator<Item = Entry>,
+    now: SystemTime,
+) -> Vec<Node> {
+    let polled = polled.into_iter().map(|node| (node.name.clone(), node));
+    let mut nodes: BTreeMap<String, Node> = polled.collect();
+    for entry in entries {
+        let seen = entry.filter_seen;
+        let found = Node::discovered(entry, now);
+        let node = match nodes.remove(&found.name) {
+            Some(polled) if seen < Some(polled.last_seen) => polled.beside(found),
+            _ => found,
+        };
+        nodes.insert(node.name.clone(), node);
+    }
+    nodes.into_values().collect()
 }
 
 fn forget_most_silent(table: &mut HashMap<String, Node>) {
@@ -177,62 +186,4 @@ fn applied(text: &str) -> Revisions {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::Duration;
-
-    fn headers(name: &str, applied: &str) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        headers.insert("x-ombre-node", name.parse().unwrap());
-        headers.insert("x-ombre-applied", applied.parse().unwrap());
-        headers.insert("x-ombre-workers", "2".parse().unwrap());
-        headers
-    }
-
-    #[test]
-    fn a_node_is_known_by_what_it_told_last() {
-        let nodes = Nodes::default();
-        let start = SystemTime::UNIX_EPOCH;
-        let at = |seconds| start + Duration::from_secs(seconds);
-        let poll = |applied, second| {
-            nodes.polled(
-                &headers("e1", applied),
-                Kind::Policy,
-                Revision::new(5),
-                at(second),
-            );
-        };
-        poll("4/6", 1);
-        poll("5/6", 2);
-        poll("5/7", 3);
-        let list = nodes.list();
-        let [node] = list.as_slice() else {
-            panic!("one node")
-        };
-        assert_eq!(node.applied.policy, Some(Revision::new(5)));
-        assert_eq!(node.applied.decisions, Some(Revision::new(7)));
-        assert_eq!(node.received.policy, Some(Revision::new(5)));
-        assert_eq!(node.workers, Some(2));
-        let times = (node.first_seen, node.applied_since, node.last_seen);
-        assert_eq!(times, (at(1), at(2), at(3)));
-    }
-
-    #[test]
-    fn the_table_is_bounded_and_bad_headers_are_left_out() {
-        let nodes = Nodes::default();
-        let poll = |headers: &HeaderMap, second| {
-            let now = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
-            nodes.polled(headers, Kind::Policy, Revision::new(0), now);
-        };
-        poll(&headers(&"x".repeat(LONGEST_NAME + 1), "1/1"), 0);
-        poll(&HeaderMap::new(), 0);
-        assert_eq!(nodes.count(), 0);
-        for number in 0..MOST_NODES as u64 + 10 {
-            poll(&headers(&format!("e{number}"), "soon"), number);
-        }
-        assert_eq!(nodes.count(), MOST_NODES);
-        let list = nodes.list();
-        assert!(list.iter().all(|node| node.name != "e0"), "the oldest went");
-        assert!(list.iter().all(|node| node.applied == Revisions::default()));
-    }
-}
+mod tests;

@@ -82,6 +82,22 @@ impl Node {
             }),
         }
     }
+
+    /// This one, which polls, with its streams if it has some for other things than the filter.
+    pub(super) fn beside(mut self, found: Self) -> Self {
+        self.first_seen = self.first_seen.min(found.first_seen);
+        if found.xds.as_ref().is_some_and(Discovery::is_connected) {
+            self.last_seen = self.last_seen.max(found.last_seen);
+            self.xds = found.xds;
+        }
+        self
+    }
+}
+
+impl Discovery {
+    const fn is_connected(&self) -> bool {
+        !self.streams.is_empty()
+    }
 }
 
 impl Stream {

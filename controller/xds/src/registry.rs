@@ -33,6 +33,9 @@ pub struct Entry {
     pub first_seen: SystemTime,
     /// When it said something last, or was found to be gone.
     pub last_seen: SystemTime,
+    /// When a stream of it carried the filter last: now, while one does; never, if it takes only other
+    /// things from here.
+    pub filter_seen: Option<SystemTime>,
 }
 
 /// How one stream stands.
@@ -48,7 +51,8 @@ pub struct StreamStatus {
     pub stage_since: SystemTime,
     /// How each type stands that was asked for, and for a refused one, since when.
     pub types: BTreeMap<Type, (Standing, Option<SystemTime>)>,
-    applied: Option<Revisions>,
+    /// What the Envoy decides requests by, as far as this stream tells.
+    pub applied: Option<Revisions>,
 }
 
 /// A stage without what is in it.
@@ -100,6 +104,7 @@ struct Known {
     applied_since: SystemTime,
     first_seen: SystemTime,
     last_seen: SystemTime,
+    filter_seen: Option<SystemTime>,
 }
 
 impl StageName {
@@ -169,6 +174,7 @@ impl Registry {
             applied_since: now,
             first_seen: now,
             last_seen: now,
+            filter_seen: None,
         });
         if known.streams.len() >= self.most_streams_each {
             return Err(Full::Streams(self.most_streams_each));
@@ -218,7 +224,10 @@ impl Drop for Seat {
         let mut table = self.registry.table();
         if let Some(known) = table.nodes.get_mut(&self.id) {
             let now = SystemTime::now();
-            known.streams.remove(&self.number);
+            let ended = known.streams.remove(&self.number);
+            if ended.is_some_and(|status| status.carries_filter()) {
+                known.filter_seen = Some(now);
+            }
             known.last_seen = now;
             known.reckon(now);
         }
@@ -244,14 +253,22 @@ impl Known {
             applied_since: self.applied_since,
             first_seen: self.first_seen,
             last_seen: self.last_seen,
+            filter_seen: match self.carrying().next() {
+                Some(_) => Some(SystemTime::now()),
+                None => self.filter_seen,
+            },
         }
+    }
+
+    fn carrying(&self) -> impl Iterator<Item = &StreamStatus> {
+        let streams = self.streams.values();
+        streams.filter(|status| status.carries_filter())
     }
 
     /// What the node runs for sure: where several streams carry the filter, perhaps because several
     /// Envoys have one id, what the last of them runs. One that is gone still runs what it had.
     fn reckon(&mut self, now: SystemTime) {
-        let carries = |status: &&StreamStatus| status.types.contains_key(&Type::Extension);
-        let mut carrying = self.streams.values().filter(carries).peekable();
+        let mut carrying = self.carrying().peekable();
         if carrying.peek().is_none() {
             return;
         }
@@ -268,6 +285,10 @@ impl Known {
 }
 
 impl StreamStatus {
+    fn carries_filter(&self) -> bool {
+        self.types.contains_key(&Type::Extension)
+    }
+
     fn note(&mut self, session: &Session, filter: Option<Revisions>, now: SystemTime) {
         let stage = StageName::of(session);
         if stage != self.stage {

@@ -69,10 +69,37 @@ fn a_node_runs_what_it_accepted_last_and_says_why_it_refused() {
     let (standing, since) = &stream.types[&Type::Extension];
     assert_eq!(standing.rejected.as_ref().unwrap().1, "broken");
     assert!(since.is_some());
+    let before = SystemTime::now();
     drop(seat);
     assert_eq!(applied(&registry), Some(5), "it still runs that");
+    assert!(registry.list()[0].filter_seen >= Some(before));
     assert!(registry.list()[0].streams.is_empty());
     assert_eq!(registry.streams(), 0);
+}
+
+#[test]
+fn a_stream_without_the_filter_says_nothing_of_it() {
+    let registry = Arc::new(Registry::new(4, 4));
+    let others = registry.seat(&node("e1"), Flavor::Sotw).unwrap();
+    let mut clusters = Session::new(Flavor::Sotw, 10);
+    let request = Request {
+        kind: Type::Cluster,
+        ..asked("", None)
+    };
+    clusters.request(request).unwrap();
+    others.note(&clusters, None);
+    assert_eq!(registry.list()[0].filter_seen, None);
+    let seat = registry.seat(&node("e1"), Flavor::Sotw).unwrap();
+    let mut session = Session::new(Flavor::Sotw, 10);
+    session.request(asked("", None)).unwrap();
+    seat.note(&session, None);
+    let seen = |before| registry.list()[0].filter_seen >= Some(before);
+    assert!(seen(SystemTime::now()), "now, while a stream carries it");
+    drop(seat);
+    let ended = SystemTime::now();
+    others.note(&clusters, None);
+    assert!(!seen(ended), "not since");
+    assert!(registry.list()[0].filter_seen.is_some());
 }
 
 #[test]
