@@ -2,10 +2,11 @@
 //! bounded table: headers are taken from whoever can reach the API.
 
 mod discovery;
+mod waiting;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use axum::http::HeaderMap;
 use ombre_policy::document::{Kind, Revision};
@@ -14,6 +15,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 pub use self::discovery::Discovery;
+pub use self::waiting::Waiting;
 use crate::timestamp;
 
 /// More Envoys than this are not told apart; the one that was silent longest is forgotten.
@@ -21,10 +23,17 @@ const MOST_NODES: usize = 4096;
 const LONGEST_NAME: usize = 256;
 const LONGEST_SWITCHES: usize = 1024;
 
+/// An Envoy that fell silent may be cut off and go on serving. It is counted on for so long: twice as
+/// long as a poll takes.
+const SILENT: Duration = Duration::from_secs(60);
+/// One that closed its connections has ended, or comes back: the poller tries again every 2 s at the
+/// most, and an xDS client of Envoy's some five times meanwhile.
+const AWAY: Duration = Duration::from_secs(15);
+
 /// The Envoys that polled or are served over xDS, by node id.
 #[derive(Default)]
 pub struct Nodes {
-    table: Mutex<HashMap<String, Node>>,
+    table: Mutex<HashMap<String, Polled>>,
     registry: Option<Arc<Registry>>,
 }
 
@@ -51,13 +60,22 @@ pub struct Node {
     #[serde(serialize_with = "timestamp::serialize")]
     #[schema(value_type = String)]
     pub first_seen: SystemTime,
-    /// When it polled last; over xDS, when it was connected last.
+    /// Now, while a poll or a stream of it is open; else when one was last.
     #[serde(serialize_with = "timestamp::serialize")]
     #[schema(value_type = String)]
     pub last_seen: SystemTime,
+    /// Whether it closed its connections itself, and is not back.
+    pub left: bool,
     /// How it stands over xDS, if that is how it is served.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub xds: Option<Discovery>,
+}
+
+/// An Envoy as its poller tells of it.
+struct Polled {
+    node: Node,
+    /// How many polls wait.
+    waiting: usize,
 }
 
 /// A revision of each document, where known.
@@ -89,19 +107,9 @@ impl Nodes {
         if !table.contains_key(name) && table.len() >= MOST_NODES {
             forget_most_silent(&mut table);
         }
-        let node = table.entry(name.to_owned()).or_insert_with(|| Node {
-            name: name.to_owned(),
-            workers: None,
-            received: Revisions::default(),
-            applied: Revisions::default(),
-            applied_since: now,
-            switches: None,
-            rejected: None,
-            first_seen: now,
-            last_seen: now,
-            xds: None,
-        });
-        node.last_seen = now;
+        let polled = table.entry(name.to_owned());
+        let node = &mut polled.or_insert_with(|| Polled::new(name, now)).node;
+        (node.last_seen, node.left) = (now, false);
         match kind {
             Kind::Policy => node.received.policy = Some(after),
             Kind::Decisions => node.received.decisions = Some(after),
@@ -123,9 +131,18 @@ impl Nodes {
     /// All of them, by name.
     pub fn list(&self) -> Vec<Node> {
         let now = SystemTime::now();
-        let polled = self.table().values().cloned().collect();
+        let polled = self.table();
+        let polled = polled.values().map(|polled| polled.seen(now)).collect();
         let entries = self.registry.iter().flat_map(|registry| registry.list());
         merged(polled, entries, now)
+    }
+
+    /// Those that may still serve.
+    pub fn live(&self) -> Vec<Node> {
+        let mut nodes = self.list();
+        let now = SystemTime::now();
+        nodes.retain(|node| node.may_serve(now));
+        nodes
     }
 
     /// How many there are.
@@ -133,8 +150,48 @@ impl Nodes {
         self.list().len()
     }
 
-    fn table(&self) -> MutexGuard<'_, HashMap<String, Node>> {
+    fn table(&self) -> MutexGuard<'_, HashMap<String, Polled>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Node {
+    /// Whether it may serve, as far as is known: it is connected, or was not long ago.
+    pub fn may_serve(&self, now: SystemTime) -> bool {
+        let away = now.duration_since(self.last_seen).unwrap_or_default();
+        away < if self.left { AWAY } else { SILENT }
+    }
+
+    /// Whether it ended, as far as can be known: it left, and did not come back while it could have.
+    pub fn has_ended(&self, now: SystemTime) -> bool {
+        self.left && !self.may_serve(now)
+    }
+}
+
+impl Polled {
+    fn new(name: &str, now: SystemTime) -> Self {
+        let node = Node {
+            name: name.to_owned(),
+            workers: None,
+            received: Revisions::default(),
+            applied: Revisions::default(),
+            applied_since: now,
+            switches: None,
+            rejected: None,
+            first_seen: now,
+            last_seen: now,
+            left: false,
+            xds: None,
+        };
+        Self { node, waiting: 0 }
+    }
+
+    fn seen(&self, now: SystemTime) -> Node {
+        let mut node = self.node.clone();
+        if self.waiting > 0 {
+            node.last_seen = now;
+        }
+        node
     }
 }
 
@@ -159,11 +216,11 @@ fn merged(
     nodes.into_values().collect()
 }
 
-fn forget_most_silent(table: &mut HashMap<String, Node>) {
+fn forget_most_silent(table: &mut HashMap<String, Polled>) {
     let silent = table
         .values()
-        .min_by_key(|node| node.last_seen)
-        .map(|node| node.name.clone());
+        .min_by_key(|polled| (polled.waiting > 0, polled.node.last_seen))
+        .map(|polled| polled.node.name.clone());
     if let Some(name) = silent {
         table.remove(&name);
     }

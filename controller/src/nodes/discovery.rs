@@ -76,6 +76,7 @@ impl Node {
             rejected: None,
             first_seen: entry.first_seen,
             last_seen: if gone { entry.last_seen } else { now },
+            left: entry.left,
             xds: Some(Discovery {
                 cluster: entry.node.cluster().to_owned(),
                 streams: entry.streams.iter().map(Stream::of).collect(),
@@ -87,7 +88,7 @@ impl Node {
     pub(super) fn beside(mut self, found: Self) -> Self {
         self.first_seen = self.first_seen.min(found.first_seen);
         if found.xds.as_ref().is_some_and(Discovery::is_connected) {
-            self.last_seen = self.last_seen.max(found.last_seen);
+            (self.last_seen, self.left) = (found.last_seen, false);
             self.xds = found.xds;
         }
         self

@@ -33,6 +33,7 @@ fn entry(filter_seen: Option<u64>, types: &[Type], last_seen: u64) -> Entry {
         first_seen: at(0),
         last_seen: at(last_seen),
         filter_seen: filter_seen.map(at),
+        left: false,
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use crate::line::Line;
 use crate::message::Flavor;
 use crate::node::Node;
 use crate::session::{Session, Stage, Standing};
@@ -36,6 +37,8 @@ pub struct Entry {
     /// When a stream of it carried the filter last: now, while one does; never, if it takes only other
     /// things from here.
     pub filter_seen: Option<SystemTime>,
+    /// Whether it is gone because it closed its connection itself.
+    pub left: bool,
 }
 
 /// How one stream stands.
@@ -87,6 +90,7 @@ pub(crate) struct Seat {
     registry: Arc<Registry>,
     id: String,
     number: u64,
+    line: Line,
 }
 
 #[derive(Debug, Default)]
@@ -105,6 +109,8 @@ struct Known {
     first_seen: SystemTime,
     last_seen: SystemTime,
     filter_seen: Option<SystemTime>,
+    /// What the stream came over that ended last.
+    line: Line,
 }
 
 impl StageName {
@@ -157,8 +163,13 @@ impl Registry {
         table.nodes.values().map(|known| known.streams.len()).sum()
     }
 
-    /// A place for a new stream of this node.
-    pub(crate) fn seat(self: &Arc<Self>, node: &Node, flavor: Flavor) -> Result<Seat, Full> {
+    /// A place for a new stream of this node, which comes over this connection.
+    pub(crate) fn seat(
+        self: &Arc<Self>,
+        node: &Node,
+        flavor: Flavor,
+        line: Line,
+    ) -> Result<Seat, Full> {
         let now = SystemTime::now();
         let mut table = self.table();
         if !table.nodes.contains_key(node.id()) && table.nodes.len() >= self.most_nodes {
@@ -175,6 +186,7 @@ impl Registry {
             first_seen: now,
             last_seen: now,
             filter_seen: None,
+            line: Line::default(),
         });
         if known.streams.len() >= self.most_streams_each {
             return Err(Full::Streams(self.most_streams_each));
@@ -194,6 +206,7 @@ impl Registry {
             registry: Arc::clone(self),
             id: node.id().to_owned(),
             number,
+            line,
         })
     }
 
@@ -229,6 +242,7 @@ impl Drop for Seat {
                 known.filter_seen = Some(now);
             }
             known.last_seen = now;
+            known.line = self.line.clone();
             known.reckon(now);
         }
     }
@@ -257,6 +271,7 @@ impl Known {
                 Some(_) => Some(SystemTime::now()),
                 None => self.filter_seen,
             },
+            left: self.streams.is_empty() && self.line.is_hung_up(),
         }
     }
 
