@@ -11,6 +11,7 @@ use serde::Deserialize;
 use tracing::warn;
 
 use crate::clients::Clients;
+use crate::clients::address::shown;
 use crate::clients::body::{BodyError, body};
 
 /// Each Envoy has this long to answer.
@@ -69,7 +70,12 @@ impl Clusters {
             match self.known(admin).await {
                 Ok(known) => problems.extend(missing(policy, &known, admin)),
                 Err(error) => {
-                    warn!(%admin, error = &error as &dyn std::error::Error, "clusters not checked: Envoy gave no list");
+                    let admin = shown(admin);
+                    warn!(
+                        admin,
+                        error = &error as &dyn std::error::Error,
+                        "clusters not checked: Envoy gave no list"
+                    );
                 }
             }
         }
@@ -90,6 +96,7 @@ impl Clusters {
 }
 
 fn missing(policy: &Policy, known: &BTreeSet<String>, admin: &Url) -> Vec<Problem> {
+    let admin = shown(admin);
     policy
         .named_clusters()
         .filter(|(_, _, cluster)| !known.contains(*cluster))

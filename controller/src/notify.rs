@@ -17,6 +17,7 @@ use tokio::time::sleep;
 use tracing::warn;
 
 use crate::clients::Clients;
+use crate::clients::address::origin;
 use crate::engine::{News, now};
 
 const TIME_LIMIT: Duration = Duration::from_secs(5);
@@ -50,7 +51,8 @@ pub fn webhooks(
     for url in urls {
         ensure!(
             ["http", "https"].contains(&url.scheme()),
-            "`{url}` is not an `http://` or `https://` address"
+            "`{}` is not an `http://` or `https://` address",
+            origin(url)
         );
     }
     let secret = secret.map(read_secret).transpose()?;
@@ -83,7 +85,10 @@ impl Webhook {
                 match news.recv().await {
                     Ok(news) => self.tell(&news.data.to_string()).await,
                     Err(RecvError::Lagged(missed)) => {
-                        warn!(url = %self.url, missed, "webhook too slow, the history has what it missed");
+                        warn!(
+                            webhook = origin(&self.url),
+                            missed, "webhook too slow, the history has what it missed"
+                        );
                     }
                     Err(RecvError::Closed) => return,
                 }
@@ -111,7 +116,7 @@ impl Webhook {
                 Ok(_) => return,
                 Err(error) => {
                     let error = error.without_url();
-                    warn!(host = self.url.host_str(), attempt, %error, "webhook not told");
+                    warn!(webhook = origin(&self.url), attempt, %error, "webhook not told");
                 }
             }
             if attempt < TRIES {

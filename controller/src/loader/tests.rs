@@ -246,10 +246,15 @@ async fn admin(clusters: Arc<Mutex<Vec<&'static str>>>) -> Url {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_that_an_envoy_lacks_is_refused_until_it_has_it() {
     let clusters = Arc::new(Mutex::new(vec!["stable"]));
-    let url = admin(Arc::clone(&clusters)).await;
+    let mut url = admin(Arc::clone(&clusters)).await;
+    url.set_username("ann").unwrap();
+    url.set_password(Some("secret")).unwrap();
     let running = Running::new(Some(&text("a")), vec![url]);
     running.until_refused("has no cluster `a`").await;
-    assert!(running.publisher.view().in_force.is_none());
+    let view = running.publisher.view();
+    let told = view.refusal.unwrap().problems.to_string();
+    assert!(!told.contains("secret"), "{told}");
+    assert!(view.in_force.is_none());
     clusters.lock().unwrap().push("a");
     running.until("published", good_view).await;
     running.end().await;
