@@ -10,10 +10,11 @@ mod follow;
 mod news;
 mod perform;
 mod service;
+mod start;
 mod tick;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use ombre_policy::duration::Moment;
@@ -39,13 +40,12 @@ pub(crate) use follow::whole;
 pub use news::News;
 use news::Wire;
 use service::Service;
+pub use start::Start;
 
 /// Ticks are this long when no policy says otherwise.
 const TICK: Duration = Duration::from_secs(1);
 /// While an outage is suspected, a tick is looked at in so many parts.
 const LOOKS: u32 = 4;
-/// Messages that wait for the loop.
-const INBOX: usize = 256;
 
 /// What the API needs of the loop.
 #[derive(Clone)]
@@ -53,7 +53,7 @@ pub struct Handle {
     orders: mpsc::Sender<Message>,
     board: watch::Receiver<Arc<Board>>,
     news: Wire,
-    store: Option<Arc<Store>>,
+    store: Arc<OnceLock<Arc<Store>>>,
 }
 
 /// Why an order was not followed.
@@ -115,8 +115,6 @@ pub struct Parts {
     pub publisher: Arc<Publisher>,
     /// Who confirms them.
     pub nodes: Arc<Nodes>,
-    /// Where states are kept.
-    pub store: Arc<Store>,
     /// Where evidence comes from.
     pub collector: Collector,
     /// What is counted.
@@ -126,25 +124,16 @@ pub struct Parts {
 }
 
 impl Handle {
-    /// A handle to no loop, and why there is none: every order is turned away.
-    pub fn broken(error: String) -> Self {
-        Self::of_board(Board::broken(error))
-    }
-
     /// A handle to no loop where none is needed.
     #[cfg(test)]
     pub(crate) fn none() -> Self {
-        Self::of_board(Board::default())
-    }
-
-    fn of_board(board: Board) -> Self {
         let (orders, _) = mpsc::channel(1);
-        let (_, board) = watch::channel(Arc::new(board));
+        let (_, board) = watch::channel(Arc::default());
         Self {
             orders,
             board,
-            news: Wire::dead(),
-            store: None,
+            news: Wire::with_room(1),
+            store: Arc::default(),
         }
     }
 
@@ -175,9 +164,9 @@ impl Handle {
         self.news.listeners()
     }
 
-    /// What was kept.
+    /// What was kept, once it is taken up.
     pub fn store(&self) -> Option<Arc<Store>> {
-        self.store.clone()
+        self.store.get().cloned()
     }
 
     /// Gives an order and waits until it is followed and kept.
@@ -214,52 +203,6 @@ impl Handle {
 }
 
 impl Engine {
-    /// A loop that goes on from what was kept.
-    ///
-    /// # Errors
-    /// When what was kept cannot be read, or the HTTP client cannot be built.
-    pub fn new(parts: Parts) -> anyhow::Result<(Self, Handle)> {
-        let Parts {
-            publisher,
-            nodes,
-            store,
-            collector,
-            metrics,
-            clients,
-        } = parts;
-        let kept = store.releases()?.into_iter();
-        let (outbox, inbox) = mpsc::channel(INBOX);
-        let (board, watched) = watch::channel(Arc::default());
-        let news = Wire::default();
-        let engine = Self {
-            publisher,
-            nodes,
-            collector,
-            client: drain::client(&clients)?,
-            services: BTreeMap::new(),
-            dormant: kept
-                .map(|record| (record.service.clone(), record))
-                .collect(),
-            followed: None,
-            clusters: Arc::default(),
-            breakers: Breakers::new(metrics),
-            inbox,
-            outbox: outbox.clone(),
-            board,
-            news: news.clone(),
-            store_error: None,
-            next_probe: Instant::now(),
-            store: Arc::clone(&store),
-        };
-        let handle = Handle {
-            orders: outbox,
-            board: watched,
-            news,
-            store: Some(store),
-        };
-        Ok((engine, handle))
-    }
-
     /// Runs until told to stop. A drain under way is left where it is, and goes on after a restart.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let mut next = Instant::now();

@@ -39,14 +39,9 @@ impl News {
 
 impl Wire {
     /// With room for so much that a listener has not heard yet.
-    fn with_room(room: usize) -> Self {
+    pub(crate) fn with_room(room: usize) -> Self {
         let ((events, _), (evidence, _)) = (channel(room), channel(room));
         Self { events, evidence }
-    }
-
-    /// One on which nothing will be told.
-    pub(crate) fn dead() -> Self {
-        Self::with_room(1)
     }
 
     /// Tells an event.

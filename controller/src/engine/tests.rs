@@ -36,15 +36,15 @@ fn start_with(dir: &Path, compiled: Compiled) -> (Engine, Handle) {
     let publisher = Arc::new(Publisher::new(state, saved, Arc::default()));
     publisher.put_policy(compiled);
     let clients = Clients::new(None).unwrap();
-    Engine::new(Parts {
+    let parts = Parts {
         publisher,
         nodes: Arc::default(),
-        store: Arc::new(Store::open(dir).unwrap()),
         metrics: Arc::default(),
         collector: Collector::of_envoys(&clients, Vec::new()).unwrap(),
         clients,
-    })
-    .unwrap()
+    };
+    let (start, handle) = Start::new(dir, parts).unwrap();
+    (start.engine().unwrap(), handle)
 }
 
 impl Fixture {

@@ -5,10 +5,9 @@ use super::*;
 use futures_util::StreamExt;
 
 use crate::clients::Clients;
-use crate::engine::{Engine, News, Parts};
+use crate::engine::{News, Parts, Start};
 use crate::evidence::Collector;
 use crate::sample;
-use crate::store::Store;
 
 impl Fixture {
     /// With the loop running and `shop` released. It has nobody to ask for evidence.
@@ -19,17 +18,16 @@ impl Fixture {
         let publisher = &fixture.app.publisher;
         publisher.put_policy(sample::compiled_of(text));
         let clients = Clients::new(None).unwrap();
-        let (engine, handle) = Engine::new(Parts {
+        let parts = Parts {
             publisher: Arc::clone(publisher),
             nodes: Arc::clone(&fixture.app.nodes),
-            store: Arc::new(Store::open(fixture.dir.path()).unwrap()),
             metrics: Arc::clone(&fixture.app.metrics),
             collector: Collector::of_envoys(&clients, Vec::new()).unwrap(),
             clients,
-        })
-        .unwrap();
+        };
+        let (start, handle) = Start::new(fixture.dir.path(), parts).unwrap();
         fixture.app.engine = handle;
-        tokio::spawn(engine.run(fixture.app.stop.clone()));
+        tokio::spawn(start.run(fixture.app.stop.clone()));
         let begun = async {
             while fixture.app.engine.board().services.is_empty() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
