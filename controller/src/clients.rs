@@ -2,6 +2,7 @@
 //! trusting what the system trusts and the authorities of a private file. No provider is installed
 //! for the whole process, so nothing depends on who comes first.
 
+pub mod address;
 pub mod body;
 
 use std::path::{Path, PathBuf};

@@ -2,6 +2,7 @@
 //! has passed. Whoever sets the machine's clock meanwhile moves no deadline, ends no cool-down and
 //! makes no evidence old. What is kept is such a time too, so a restart may find itself before it.
 
+use std::sync::OnceLock;
 use std::time::{Instant, SystemTime};
 
 use ombre_policy::duration::{Millis, Moment};
@@ -75,6 +76,15 @@ fn moment(shown: SystemTime) -> Moment {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     });
     Moment::from_unix_millis(millis)
+}
+
+/// The time of the whole program as a date: what was seen is compared with it, however the machine's
+/// clock is set meanwhile.
+#[must_use]
+pub fn steady() -> SystemTime {
+    static BEGUN: OnceLock<(SystemTime, Instant)> = OnceLock::new();
+    let (shown, begun) = BEGUN.get_or_init(|| (SystemTime::now(), Instant::now()));
+    *shown + begun.elapsed()
 }
 
 /// A machine's clock that a test sets.

@@ -8,19 +8,19 @@ mod breakers;
 mod drain;
 mod drains;
 mod follow;
+mod news;
 mod perform;
 mod service;
+mod start;
 mod tick;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ombre_policy::duration::Moment;
 use ombre_policy::release::machine::{Event, Order, Refusal};
 use reqwest::Client;
-use serde::Serialize;
-use serde_json::Value;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
@@ -39,33 +39,23 @@ use breakers::Breakers;
 pub use breakers::ClusterView;
 use drain::Applied;
 pub(crate) use follow::whole;
+pub use news::News;
+use news::Wire;
 use service::Service;
+pub use start::Start;
 
 /// Ticks are this long when no policy says otherwise.
 const TICK: Duration = Duration::from_secs(1);
 /// While an outage is suspected, a tick is looked at in so many parts.
 const LOOKS: u32 = 4;
-/// Messages that wait for the loop.
-const INBOX: usize = 256;
-/// News that a slow reader of the stream may be behind.
-const NEWS: usize = 1024;
 
 /// What the API needs of the loop.
 #[derive(Clone)]
 pub struct Handle {
     orders: mpsc::Sender<Message>,
     board: watch::Receiver<Arc<Board>>,
-    news: broadcast::Sender<Arc<News>>,
-    store: Option<Arc<Store>>,
-}
-
-/// Something that readers of the stream hear of.
-#[derive(Clone, Debug, Serialize)]
-pub struct News {
-    /// The kind: `evidence`, or that of a history entry.
-    pub kind: String,
-    /// What it is about.
-    pub data: Value,
+    news: Wire,
+    store: Arc<OnceLock<Arc<Store>>>,
 }
 
 /// Why an order was not followed.
@@ -117,7 +107,7 @@ pub struct Engine {
     inbox: mpsc::Receiver<Message>,
     outbox: mpsc::Sender<Message>,
     board: watch::Sender<Arc<Board>>,
-    news: broadcast::Sender<Arc<News>>,
+    news: Wire,
     store_error: Option<String>,
     next_probe: Instant,
 }
@@ -128,8 +118,6 @@ pub struct Parts {
     pub publisher: Arc<Publisher>,
     /// Who confirms them.
     pub nodes: Arc<Nodes>,
-    /// Where states are kept.
-    pub store: Arc<Store>,
     /// Where evidence comes from.
     pub collector: Collector,
     /// What is counted.
@@ -141,26 +129,16 @@ pub struct Parts {
 }
 
 impl Handle {
-    /// A handle to no loop, and why there is none: every order is turned away.
-    pub fn broken(error: String) -> Self {
-        Self::of_board(Board::broken(error))
-    }
-
     /// A handle to no loop where none is needed.
     #[cfg(test)]
     pub(crate) fn none() -> Self {
-        Self::of_board(Board::default())
-    }
-
-    fn of_board(board: Board) -> Self {
         let (orders, _) = mpsc::channel(1);
-        let (_, board) = watch::channel(Arc::new(board));
-        let (news, _) = broadcast::channel(1);
+        let (_, board) = watch::channel(Arc::default());
         Self {
             orders,
             board,
-            news,
-            store: None,
+            news: Wire::with_room(1),
+            store: Arc::default(),
         }
     }
 
@@ -169,27 +147,31 @@ impl Handle {
         self.board.borrow().clone()
     }
 
-    /// What happens from now on.
+    /// What happens from now on, without the evidence.
     pub fn news(&self) -> broadcast::Receiver<Arc<News>> {
-        self.news.subscribe()
+        self.news.events()
+    }
+
+    /// What is counted from now on.
+    pub fn evidence(&self) -> broadcast::Receiver<Arc<News>> {
+        self.news.evidence()
     }
 
     /// Tells every listener.
     #[cfg(test)]
     pub(crate) fn tell(&self, news: News) {
-        // Nobody may listen.
-        let _ = self.news.send(Arc::new(news));
+        self.news.tell(news);
     }
 
     /// How many listen.
     #[cfg(test)]
     pub(crate) fn listeners(&self) -> usize {
-        self.news.receiver_count()
+        self.news.listeners()
     }
 
-    /// What was kept.
+    /// What was kept, once it is taken up.
     pub fn store(&self) -> Option<Arc<Store>> {
-        self.store.clone()
+        self.store.get().cloned()
     }
 
     /// Gives an order and waits until it is followed and kept.
@@ -226,54 +208,6 @@ impl Handle {
 }
 
 impl Engine {
-    /// A loop that goes on from what was kept.
-    ///
-    /// # Errors
-    /// When what was kept cannot be read, or the HTTP client cannot be built.
-    pub fn new(parts: Parts) -> anyhow::Result<(Self, Handle)> {
-        let Parts {
-            publisher,
-            nodes,
-            store,
-            collector,
-            metrics,
-            clients,
-            clock,
-        } = parts;
-        let kept = store.releases()?.into_iter();
-        let (outbox, inbox) = mpsc::channel(INBOX);
-        let (board, watched) = watch::channel(Arc::default());
-        let (news, _) = broadcast::channel(NEWS);
-        let engine = Self {
-            publisher,
-            nodes,
-            collector,
-            clock,
-            client: drain::client(&clients)?,
-            services: BTreeMap::new(),
-            dormant: kept
-                .map(|record| (record.service.clone(), record))
-                .collect(),
-            followed: None,
-            clusters: Arc::default(),
-            breakers: Breakers::new(metrics),
-            inbox,
-            outbox: outbox.clone(),
-            board,
-            news: news.clone(),
-            store_error: None,
-            next_probe: Instant::now(),
-            store: Arc::clone(&store),
-        };
-        let handle = Handle {
-            orders: outbox,
-            board: watched,
-            news,
-            store: Some(store),
-        };
-        Ok((engine, handle))
-    }
-
     /// Runs until told to stop. A drain under way is left where it is, and goes on after a restart.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let mut next = Instant::now();

@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout_at};
 use utoipa::ToSchema;
 
 use crate::clients::Clients;
+use crate::clients::address::shown;
 use crate::clock::Clock;
 use envoy::Envoy;
 use promql::Store;
@@ -128,7 +129,7 @@ impl Collector {
         for (number, url) in admins.into_iter().enumerate() {
             // An Envoy that was named is waited for, whether it ever answered or not.
             roster.enlist(number);
-            let shown = url.to_string();
+            let shown = shown(&url);
             let origin = Origin::Envoy(Envoy::new(client.clone(), url));
             sources.push(Source::new(origin, shown));
         }
@@ -141,7 +142,7 @@ impl Collector {
     /// # Errors
     /// When the HTTP client cannot be built.
     pub fn of_store(clients: &Clients, url: Url, selector: &str) -> Result<Self, reqwest::Error> {
-        let shown = promql::shown(&url);
+        let shown = shown(&url);
         let origin = Origin::Store(Store::new(promql::client(clients)?, url, selector));
         Ok(Self {
             sources: vec![Source::new(origin, shown)],
@@ -243,6 +244,37 @@ impl Origin {
                 })
             }
             Self::Store(store) => Ok(store.read(wanted, now).await?),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_source_is_shown_without_its_password() {
+        let clients = Clients::new(None).unwrap();
+        // Nobody answers at port 1.
+        let url: Url = "http://ann:secret@127.0.0.1:1/?token=secret"
+            .parse()
+            .unwrap();
+        let envoys = Collector::of_envoys(&clients, vec![url.clone()]).unwrap();
+        let store = Collector::of_store(&clients, url, "").unwrap();
+        let wanted = Wanted {
+            clusters: Arc::default(),
+            interval: Millis::from_secs(1),
+            stale: Millis::from_secs(1),
+        };
+        for mut collector in [envoys, store] {
+            collector
+                .collect(&wanted, &Clock::start(), Duration::from_secs(20))
+                .await;
+            let status = collector.status().remove(0);
+            assert_eq!(status.url, "http://127.0.0.1:1/");
+            let error = status.error.unwrap();
+            assert!(error.contains("no answer"), "{error}");
+            assert!(!error.contains("secret"), "{error}");
         }
     }
 }

@@ -51,8 +51,16 @@ impl Loader {
         }
     }
 
-    /// Loads now and then whenever the files change, until told to stop.
-    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+    /// Loads now and then whenever the files change, until told to stop. Nobody waits then for an Envoy
+    /// that is being asked; a policy that is being published is published whole.
+    pub async fn run(self, mut stop: watch::Receiver<bool>) {
+        tokio::select! {
+            () = self.work() => {}
+            () = told(&mut stop) => {}
+        }
+    }
+
+    async fn work(mut self) {
         let mut watch = Watch::default();
         let mut net = interval(NET);
         net.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -65,7 +73,6 @@ impl Loader {
             done = tokio::select! {
                 hint = watch.changed() => self.look(hint).await,
                 _ = net.tick() => self.look_around().await,
-                () = told(&mut stop) => return,
             };
         }
     }

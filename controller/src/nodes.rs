@@ -2,18 +2,21 @@
 //! bounded table: headers are taken from whoever can reach the API.
 
 mod discovery;
+mod waiting;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use axum::http::HeaderMap;
 use ombre_policy::document::{Kind, Revision};
-use ombre_xds::registry::Registry;
+use ombre_xds::registry::{Entry, Registry};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 pub use self::discovery::Discovery;
+pub use self::waiting::Waiting;
+use crate::clock::steady;
 use crate::timestamp;
 
 /// More Envoys than this are not told apart; the one that was silent longest is forgotten.
@@ -21,10 +24,17 @@ const MOST_NODES: usize = 4096;
 const LONGEST_NAME: usize = 256;
 const LONGEST_SWITCHES: usize = 1024;
 
+/// An Envoy that fell silent may be cut off and go on serving. It is counted on for so long: twice as
+/// long as a poll takes.
+const SILENT: Duration = Duration::from_secs(60);
+/// One that closed its connections has ended, or comes back: the poller tries again every 2 s at the
+/// most, and an xDS client of Envoy's some five times meanwhile.
+const AWAY: Duration = Duration::from_secs(15);
+
 /// The Envoys that polled or are served over xDS, by node id.
 #[derive(Default)]
 pub struct Nodes {
-    table: Mutex<HashMap<String, Node>>,
+    table: Mutex<HashMap<String, Polled>>,
     registry: Option<Arc<Registry>>,
 }
 
@@ -51,17 +61,22 @@ pub struct Node {
     #[serde(serialize_with = "timestamp::serialize")]
     #[schema(value_type = String)]
     pub first_seen: SystemTime,
-    /// When it polled last; over xDS, when it was connected last.
+    /// Now, while a poll or a stream of it is open; else when one was last.
     #[serde(serialize_with = "timestamp::serialize")]
     #[schema(value_type = String)]
     pub last_seen: SystemTime,
-    /// The same by a clock that nobody sets.
-    #[serde(skip)]
-    #[schema(ignore)]
-    pub heard: Instant,
+    /// Whether it closed its connections itself, and is not back.
+    pub left: bool,
     /// How it stands over xDS, if that is how it is served.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub xds: Option<Discovery>,
+}
+
+/// An Envoy as its poller tells of it.
+struct Polled {
+    node: Node,
+    /// How many polls wait.
+    waiting: usize,
 }
 
 /// A revision of each document, where known.
@@ -93,21 +108,9 @@ impl Nodes {
         if !table.contains_key(name) && table.len() >= MOST_NODES {
             forget_most_silent(&mut table);
         }
-        let node = table.entry(name.to_owned()).or_insert_with(|| Node {
-            name: name.to_owned(),
-            workers: None,
-            received: Revisions::default(),
-            applied: Revisions::default(),
-            applied_since: now,
-            switches: None,
-            rejected: None,
-            first_seen: now,
-            last_seen: now,
-            heard: Instant::now(),
-            xds: None,
-        });
-        node.last_seen = now;
-        node.heard = Instant::now();
+        let polled = table.entry(name.to_owned());
+        let node = &mut polled.or_insert_with(|| Polled::new(name, now)).node;
+        (node.last_seen, node.left) = (now, false);
         match kind {
             Kind::Policy => node.received.policy = Some(after),
             Kind::Decisions => node.received.decisions = Some(after),
@@ -128,15 +131,18 @@ impl Nodes {
 
     /// All of them, by name.
     pub fn list(&self) -> Vec<Node> {
-        let mut nodes: Vec<Node> = self.discovered();
+        let now = steady();
         let polled = self.table();
-        let polled = polled.values().filter(|node| {
-            // One that changed from polling to xDS is what it is now.
-            !nodes.iter().any(|found| found.name == node.name)
-        });
-        let polled: Vec<Node> = polled.cloned().collect();
-        nodes.extend(polled);
-        nodes.sort_by(|a, b| a.name.cmp(&b.name));
+        let polled = polled.values().map(|polled| polled.seen(now)).collect();
+        let entries = self.registry.iter().flat_map(|registry| registry.list());
+        merged(polled, entries, now)
+    }
+
+    /// Those that may still serve.
+    pub fn live(&self) -> Vec<Node> {
+        let mut nodes = self.list();
+        let now = steady();
+        nodes.retain(|node| node.may_serve(now));
         nodes
     }
 
@@ -145,22 +151,77 @@ impl Nodes {
         self.list().len()
     }
 
-    fn discovered(&self) -> Vec<Node> {
-        let now = SystemTime::now();
-        let entries = self.registry.iter().flat_map(|registry| registry.list());
-        entries.map(|entry| Node::discovered(entry, now)).collect()
-    }
-
-    fn table(&self) -> MutexGuard<'_, HashMap<String, Node>> {
+    fn table(&self) -> MutexGuard<'_, HashMap<String, Polled>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn forget_most_silent(table: &mut HashMap<String, Node>) {
+impl Node {
+    /// Whether it may serve, as far as is known: it is connected, or was not long ago.
+    pub fn may_serve(&self, now: SystemTime) -> bool {
+        let away = now.duration_since(self.last_seen).unwrap_or_default();
+        away < if self.left { AWAY } else { SILENT }
+    }
+
+    /// Whether it ended, as far as can be known: it left, and did not come back while it could have.
+    pub fn has_ended(&self, now: SystemTime) -> bool {
+        self.left && !self.may_serve(now)
+    }
+}
+
+impl Polled {
+    fn new(name: &str, now: SystemTime) -> Self {
+        let node = Node {
+            name: name.to_owned(),
+            workers: None,
+            received: Revisions::default(),
+            applied: Revisions::default(),
+            applied_since: now,
+            switches: None,
+            rejected: None,
+            first_seen: now,
+            last_seen: now,
+            left: false,
+            xds: None,
+        };
+        Self { node, waiting: 0 }
+    }
+
+    fn seen(&self, now: SystemTime) -> Node {
+        let mut node = self.node.clone();
+        if self.waiting > 0 {
+            node.last_seen = now;
+        }
+        node
+    }
+}
+
+/// One of each name, by name. An Envoy may have changed from one way to the other, or take its clusters
+/// over xDS and its policy from the poller: what tells of its filter is the way that did so last.
+fn merged(
+    polled: Vec<Node>,
+    entries: impl IntoIterator<Item = Entry>,
+    now: SystemTime,
+) -> Vec<Node> {
+    let polled = polled.into_iter().map(|node| (node.name.clone(), node));
+    let mut nodes: BTreeMap<String, Node> = polled.collect();
+    for entry in entries {
+        let seen = entry.filter_seen;
+        let found = Node::discovered(entry, now);
+        let node = match nodes.remove(&found.name) {
+            Some(polled) if seen < Some(polled.last_seen) => polled.beside(found),
+            _ => found,
+        };
+        nodes.insert(node.name.clone(), node);
+    }
+    nodes.into_values().collect()
+}
+
+fn forget_most_silent(table: &mut HashMap<String, Polled>) {
     let silent = table
         .values()
-        .min_by_key(|node| node.last_seen)
-        .map(|node| node.name.clone());
+        .min_by_key(|polled| (polled.waiting > 0, polled.node.last_seen))
+        .map(|polled| polled.node.name.clone());
     if let Some(name) = silent {
         table.remove(&name);
     }
@@ -183,62 +244,4 @@ fn applied(text: &str) -> Revisions {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::Duration;
-
-    fn headers(name: &str, applied: &str) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        headers.insert("x-ombre-node", name.parse().unwrap());
-        headers.insert("x-ombre-applied", applied.parse().unwrap());
-        headers.insert("x-ombre-workers", "2".parse().unwrap());
-        headers
-    }
-
-    #[test]
-    fn a_node_is_known_by_what_it_told_last() {
-        let nodes = Nodes::default();
-        let start = SystemTime::UNIX_EPOCH;
-        let at = |seconds| start + Duration::from_secs(seconds);
-        let poll = |applied, second| {
-            nodes.polled(
-                &headers("e1", applied),
-                Kind::Policy,
-                Revision::new(5),
-                at(second),
-            );
-        };
-        poll("4/6", 1);
-        poll("5/6", 2);
-        poll("5/7", 3);
-        let list = nodes.list();
-        let [node] = list.as_slice() else {
-            panic!("one node")
-        };
-        assert_eq!(node.applied.policy, Some(Revision::new(5)));
-        assert_eq!(node.applied.decisions, Some(Revision::new(7)));
-        assert_eq!(node.received.policy, Some(Revision::new(5)));
-        assert_eq!(node.workers, Some(2));
-        let times = (node.first_seen, node.applied_since, node.last_seen);
-        assert_eq!(times, (at(1), at(2), at(3)));
-    }
-
-    #[test]
-    fn the_table_is_bounded_and_bad_headers_are_left_out() {
-        let nodes = Nodes::default();
-        let poll = |headers: &HeaderMap, second| {
-            let now = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
-            nodes.polled(headers, Kind::Policy, Revision::new(0), now);
-        };
-        poll(&headers(&"x".repeat(LONGEST_NAME + 1), "1/1"), 0);
-        poll(&HeaderMap::new(), 0);
-        assert_eq!(nodes.count(), 0);
-        for number in 0..MOST_NODES as u64 + 10 {
-            poll(&headers(&format!("e{number}"), "soon"), number);
-        }
-        assert_eq!(nodes.count(), MOST_NODES);
-        let list = nodes.list();
-        assert!(list.iter().all(|node| node.name != "e0"), "the oldest went");
-        assert!(list.iter().all(|node| node.applied == Revisions::default()));
-    }
-}
+mod tests;

@@ -1,5 +1,5 @@
-//! Tells webhooks what happens to releases: transitions, alerts and orders, each as one JSON object,
-//! signed, and sent again until it is taken or given up. The history has what was given up.
+//! Tells webhooks what happens to releases: transitions, alerts, orders and breakers, each as one JSON
+//! object, signed, and sent again until it is taken or given up. The history has what was given up.
 
 use std::fs;
 use std::path::Path;
@@ -17,6 +17,7 @@ use tokio::time::sleep;
 use tracing::warn;
 
 use crate::clients::Clients;
+use crate::clients::address::origin;
 use crate::clock::wall;
 use crate::engine::News;
 
@@ -51,7 +52,8 @@ pub fn webhooks(
     for url in urls {
         ensure!(
             ["http", "https"].contains(&url.scheme()),
-            "`{url}` is not an `http://` or `https://` address"
+            "`{}` is not an `http://` or `https://` address",
+            origin(url)
         );
     }
     let secret = secret.map(read_secret).transpose()?;
@@ -82,10 +84,12 @@ impl Webhook {
         let work = async {
             loop {
                 match news.recv().await {
-                    Ok(news) if news.kind == "evidence" => {}
                     Ok(news) => self.tell(&news.data.to_string()).await,
                     Err(RecvError::Lagged(missed)) => {
-                        warn!(url = %self.url, missed, "webhook too slow, the history has what it missed");
+                        warn!(
+                            webhook = origin(&self.url),
+                            missed, "webhook too slow, the history has what it missed"
+                        );
                     }
                     Err(RecvError::Closed) => return,
                 }
@@ -113,7 +117,7 @@ impl Webhook {
                 Ok(_) => return,
                 Err(error) => {
                     let error = error.without_url();
-                    warn!(host = self.url.host_str(), attempt, %error, "webhook not told");
+                    warn!(webhook = origin(&self.url), attempt, %error, "webhook not told");
                 }
             }
             if attempt < TRIES {

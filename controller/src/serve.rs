@@ -9,14 +9,14 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::app::{App, delivery, router};
 use crate::args::ServeArgs;
 use crate::clients::Clients;
 use crate::clock::Clock;
 use crate::clusters::Clusters;
-use crate::engine::{Engine, Handle, Parts};
+use crate::engine::{Handle, Parts, Start};
 use crate::evidence::Collector;
 use crate::loader::Loader;
 use crate::metrics::Metrics;
@@ -24,7 +24,6 @@ use crate::nodes::Nodes;
 use crate::notify::webhooks;
 use crate::publish::Publisher;
 use crate::state::StateDir;
-use crate::store::Store;
 use crate::xds::Xds;
 
 /// Requests that are being answered have this long when the controller is told to end.
@@ -44,7 +43,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let xds = Xds::bind(&args.xds, &args.state_dir, &stopped).await?;
     let nodes = Arc::new(Nodes::with_xds(xds.as_ref().map(Xds::registry)));
     let clients = Clients::new(args.trust.ca_file.as_deref())?;
-    let (engine, handle) = engine(&args, &clients, &publisher, &nodes, &metrics)?;
+    let (releases, handle) = releases(&args, &clients, &publisher, &nodes, &metrics)?;
     for webhook in webhooks(
         &clients,
         &args.webhooks,
@@ -78,7 +77,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     });
     let loader = Loader::new(args.policies, publisher, metrics, clusters);
     let loading = tokio::spawn(loader.run(stopped.clone()));
-    let releasing = engine.map(|engine| tokio::spawn(engine.run(stop.subscribe())));
+    let releasing = tokio::spawn(releases.run(stop.subscribe()));
     info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
     let server = tokio::spawn(serve(listener, app, stopped));
     let signal = told_to_end().await?;
@@ -95,45 +94,31 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
         ended?;
     }
     loading.await?;
-    if let Some(releasing) = releasing {
-        releasing.await?;
-    }
+    releasing.await?;
     Ok(())
 }
 
-/// The release loop; none when what it kept cannot be read. Then everything else runs on, and what
-/// was decided last stays in force.
-fn engine(
+/// The release loop, and what the API needs of it.
+fn releases(
     args: &ServeArgs,
     clients: &Clients,
     publisher: &Arc<Publisher>,
     nodes: &Arc<Nodes>,
     metrics: &Arc<Metrics>,
-) -> anyhow::Result<(Option<Engine>, Handle)> {
+) -> anyhow::Result<(Start, Handle)> {
     let collector = match args.evidence_promql.clone() {
         Some(store) => Collector::of_store(clients, store, &args.promql_selector)?,
         None => Collector::of_envoys(clients, args.envoy_admins.clone())?,
     };
-    let engine = Store::open(&args.state_dir)
-        .map_err(anyhow::Error::new)
-        .and_then(|store| {
-            Engine::new(Parts {
-                publisher: Arc::clone(publisher),
-                nodes: Arc::clone(nodes),
-                store: Arc::new(store),
-                collector,
-                metrics: Arc::clone(metrics),
-                clients: clients.clone(),
-                clock: Clock::start(),
-            })
-        });
-    Ok(match engine {
-        Ok((engine, handle)) => (Some(engine), handle),
-        Err(error) => {
-            error!(%error, "the release loop does not run: nothing moves until this is repaired");
-            (None, Handle::broken(error.to_string()))
-        }
-    })
+    let parts = Parts {
+        publisher: Arc::clone(publisher),
+        nodes: Arc::clone(nodes),
+        collector,
+        metrics: Arc::clone(metrics),
+        clients: clients.clone(),
+        clock: Clock::start(),
+    };
+    Ok(Start::new(&args.state_dir, parts)?)
 }
 
 async fn serve(

@@ -59,6 +59,16 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Whether it may be otherwise the next time, without anybody touching the file.
+    pub const fn may_pass(&self) -> bool {
+        match self {
+            Self::Database { .. } => true,
+            Self::Damaged { .. } | Self::Later { .. } => false,
+        }
+    }
+}
+
 impl Store {
     /// Opens the database in the state directory, made or brought up to date as needed.
     ///

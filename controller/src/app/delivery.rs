@@ -2,7 +2,7 @@
 //! newer, else when there is, else with 304 after half a minute.
 
 use std::hash::{BuildHasher, RandomState};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -15,9 +15,11 @@ use tracing::error;
 
 use crate::app::App;
 use crate::app::openapi::{Invalid, Missing, shapes};
+use crate::clock::steady;
 use crate::documents::Published;
 use crate::error::ApiError;
 use crate::metrics::Poll;
+use crate::nodes::Waiting;
 
 /// How long a poll waits for news. The poller itself gives up after 45 s.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -54,12 +56,18 @@ pub async fn poll(
         );
         return Err(ApiError::new(StatusCode::BAD_REQUEST, detail));
     }
-    app.nodes.polled(&headers, kind, after, SystemTime::now());
+    app.nodes.polled(&headers, kind, after, steady());
+    let waiting = Waiting::begin(&app.nodes, &headers);
     // They hold the buffer that they were read into, 8 KB for as long as the poll waits.
     drop(headers);
     let news = app.publisher.documents().subscribe(kind);
     let deadline = Instant::now() + patience(app.patience);
-    match wait(&app, kind, after, news, deadline).await {
+    let document = wait(&app, kind, after, news, deadline).await;
+    // When the client goes away first, this is never reached.
+    if let Some(waiting) = waiting {
+        waiting.answered();
+    }
+    match document {
         Some(document) => {
             app.metrics.poll(kind, Poll::Delivered);
             Ok(answer(document))

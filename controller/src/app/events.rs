@@ -16,19 +16,26 @@ use crate::engine::News;
 
 /// `GET /v1/events`.
 #[utoipa::path(get, path = "/v1/events", operation_id = "events", tag = "releases",
-    responses((status = 200, description = "events named `begun`, `transition`, `alert`, `order`, `refused`, `evidence`, and `missed` with a number for a reader that fell behind", body = String, content_type = "text/event-stream")))]
+    responses((status = 200, description = "events named `begun`, `transition`, `alert`, `order`, `refused`, `breaker`, `evidence`, and `missed` with a number for a reader that fell behind", body = String, content_type = "text/event-stream")))]
 pub async fn stream(State(app): State<App>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let state = (app.engine.news(), app.stop.clone());
-    let events = unfold(state, async |(mut news, mut stop)| {
-        let event = next(&mut news, &mut stop).await?;
-        Some((Ok(event), (news, stop)))
+    let state = (app.engine.news(), app.engine.evidence(), app.stop.clone());
+    let events = unfold(state, async |(mut news, mut evidence, mut stop)| {
+        let event = next(&mut news, &mut evidence, &mut stop).await?;
+        Some((Ok(event), (news, evidence, stop)))
     });
     Sse::new(events).keep_alive(KeepAlive::default())
 }
 
-async fn next(news: &mut Receiver<Arc<News>>, stop: &mut watch::Receiver<bool>) -> Option<Event> {
+async fn next(
+    news: &mut Receiver<Arc<News>>,
+    evidence: &mut Receiver<Arc<News>>,
+    stop: &mut watch::Receiver<bool>,
+) -> Option<Event> {
     let received = tokio::select! {
+        // What happened comes before what was counted, so that no end cuts it off.
+        biased;
         received = news.recv() => received,
+        received = evidence.recv() => received,
         _ = stop.wait_for(|stop| *stop) => return None,
     };
     match received {

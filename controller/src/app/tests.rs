@@ -12,6 +12,7 @@ use crate::sample::compiled;
 use crate::state::StateDir;
 
 mod releases;
+mod waiting;
 
 pub(super) const SOON: Duration = Duration::from_secs(20);
 

@@ -7,10 +7,17 @@ use reqwest::Response;
 pub enum BodyError {
     /// No answer, or not in time.
     #[error("no answer: {}", root(.0))]
-    Http(#[from] reqwest::Error),
+    Http(#[source] reqwest::Error),
     /// An answer without end.
     #[error("the answer is larger than {0} bytes")]
     Large(usize),
+}
+
+impl From<reqwest::Error> for BodyError {
+    /// Without the address, which may have a secret in it.
+    fn from(error: reqwest::Error) -> Self {
+        Self::Http(error.without_url())
+    }
 }
 
 /// The whole body, when it is not larger than `limit` bytes.

@@ -64,15 +64,6 @@ pub struct ServiceView {
     pub state: Release,
 }
 
-impl Board {
-    pub(super) fn broken(error: String) -> Self {
-        Self {
-            store_error: Some(error),
-            ..Self::default()
-        }
-    }
-}
-
 impl Engine {
     /// Replaces the board.
     pub(super) fn show(&self) {

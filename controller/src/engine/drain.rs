@@ -17,6 +17,7 @@ use tracing::{info, warn};
 
 use super::Message;
 use crate::clients::Clients;
+use crate::clients::body::BodyError;
 use crate::store::{Pending, Store, StoreError};
 
 /// One entry has this long; a drain that is stopped waits for it.
@@ -206,14 +207,14 @@ impl Work {
         let request = self.client.post(&self.url).header("idempotency-key", key);
         let answer = match request.json(&entry.change).send().await {
             Ok(answer) => answer,
-            Err(error) => return Err(Failure::Passing(error.to_string())),
+            Err(error) => return Err(Failure::Passing(BodyError::from(error).to_string())),
         };
         let status = answer.status();
         // Read to its end, so that the connection can be used again.
         let _ = answer.bytes().await;
         let reason = format!(
-            "entry {} of key `{}`: {} answered {status}",
-            entry.seq, entry.change.pk, self.url
+            "entry {} of key `{}`: `sync_log.apply_url` answered {status}",
+            entry.seq, entry.change.pk
         );
         match status {
             status if status.is_success() => Ok(()),

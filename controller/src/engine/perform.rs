@@ -2,7 +2,6 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::time::Duration;
 
 use ombre_policy::decisions::{Frozen, MadeFor, Released, ReleasedService, ServiceDecisions};
 use ombre_policy::document::Revision;
@@ -16,11 +15,9 @@ use tracing::{error, info, warn};
 use super::follow::whole;
 use super::service::Service;
 use super::{Engine, News, account};
+use crate::clock::steady;
 use crate::nodes::Node;
 use crate::store::{Entry, NewEntry, Record};
-
-/// A proxy that has not polled for this long is gone: twice as long as a poll takes.
-const GONE: Duration = Duration::from_secs(60);
 
 /// What became of a step.
 pub(super) enum Outcome {
@@ -39,7 +36,7 @@ impl Engine {
         };
         // The list of nodes is copied, so only who asks for it gets it.
         let reach = service.terms.reach;
-        let confirmed = reach.and_then(|_| confirmed(&self.live_nodes(), service.published));
+        let confirmed = reach.and_then(|_| confirmed(&self.nodes.live(), service.published));
         let at = self.now();
         let context = Context {
             terms: &service.terms,
@@ -58,7 +55,7 @@ impl Engine {
             if !freezing(&after) {
                 record.awaited.clear();
             } else if !freezing(before) {
-                let live = self.live_nodes().into_iter();
+                let live = self.nodes.live().into_iter();
                 record.awaited = live.map(|node| node.name).collect();
             }
             let aborted = |release: &Release| release.phase.name() == PhaseName::Aborted;
@@ -197,30 +194,27 @@ impl Engine {
             .filter(|node| runs(node, service.published))
             .map(|n| n.name.as_str())
             .collect();
-        let mut open: Vec<String> = self.live_nodes().into_iter().map(|n| n.name).collect();
-        open.extend(service.record.awaited.iter().cloned());
+        let now = steady();
+        let live = nodes.iter().filter(|node| node.may_serve(now));
+        let mut open: Vec<String> = live.map(|node| node.name.clone()).collect();
+        // One that fell silent may be cut off, and let writes through: it is waited for to the end.
+        let ended = |name: &String| nodes.iter().any(|n| n.name == *name && n.has_ended(now));
+        let awaited = service.record.awaited.iter();
+        open.extend(awaited.filter(|name| !ended(name)).cloned());
         open.sort();
         open.dedup();
         if open.is_empty() {
-            return vec!["no proxy has polled yet".to_owned()];
+            return vec!["no proxy is there".to_owned()];
         }
         open.retain(|name| !confirmed.contains(&name.as_str()));
         open
     }
 
-    fn live_nodes(&self) -> Vec<Node> {
-        let mut nodes = self.nodes.list();
-        nodes.retain(|node| node.heard.elapsed() < GONE);
-        nodes
-    }
-
-    /// Tells those who listen to the stream.
+    /// Tells those who listen.
     pub(super) fn tell(&self, entries: Vec<Entry>) {
         for entry in entries {
-            let kind = entry.kind.clone();
             if let Ok(data) = serde_json::to_value(&entry) {
-                // Nobody has to listen.
-                let _ = self.news.send(Arc::new(News { kind, data }));
+                self.news.tell(News::event(&entry.kind, data));
             }
         }
     }

@@ -5,7 +5,6 @@ mod killed;
 
 use super::*;
 use std::path::Path;
-use std::time::SystemTime;
 
 use axum::http::HeaderMap;
 use ombre_policy::document::{Kind, Revision};
@@ -13,9 +12,10 @@ use ombre_policy::duration::Millis;
 use ombre_policy::release::machine::{Command, PhaseName};
 use ombre_policy::release::share::Percent;
 use rusqlite::Connection;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::clock::hand::Hand;
+use crate::clock::steady;
 use crate::compiled::Compiled;
 use crate::state::StateDir;
 use crate::store::Query;
@@ -41,16 +41,16 @@ fn start_with(dir: &Path, compiled: Compiled, clock: Clock) -> (Engine, Handle) 
     let publisher = Arc::new(Publisher::new(state, saved, Arc::default()));
     publisher.put_policy(compiled);
     let clients = Clients::new(None).unwrap();
-    Engine::new(Parts {
+    let parts = Parts {
         publisher,
         nodes: Arc::default(),
-        store: Arc::new(Store::open(dir).unwrap()),
         metrics: Arc::default(),
         collector: Collector::of_envoys(&clients, Vec::new()).unwrap(),
         clients,
         clock,
-    })
-    .unwrap()
+    };
+    let (start, handle) = Start::new(dir, parts).unwrap();
+    (start.engine().unwrap(), handle)
 }
 
 impl Fixture {
@@ -136,22 +136,22 @@ impl Fixture {
 
 /// A proxy says that it has these decisions.
 fn polled(engine: &Engine, name: &str, applied: u64) {
-    polled_at(engine, name, applied, SystemTime::now());
-}
-
-/// And the machine's clock shows this.
-fn polled_at(engine: &Engine, name: &str, applied: u64, shown: SystemTime) {
-    let mut headers = HeaderMap::new();
-    headers.insert("x-ombre-node", name.parse().unwrap());
-    headers.insert("x-ombre-applied", format!("1/{applied}").parse().unwrap());
-    let revision = Revision::new(applied);
+    let (headers, revision) = (said(name, applied), Revision::new(applied));
     engine
         .nodes
-        .polled(&headers, Kind::Decisions, revision, shown);
+        .polled(&headers, Kind::Decisions, revision, steady());
 }
 
 /// Writes under way at a freeze have so long.
 const SETTLE: Millis = Millis::from_secs(5);
+
+fn said(name: &str, applied: u64) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("x-ombre-node", name.parse().unwrap());
+    headers.insert("x-ombre-applied", format!("1/{applied}").parse().unwrap());
+    headers
+}
+
 const ROLLBACK: Command = Command::Rollback { force: false };
 
 #[tokio::test]
@@ -261,6 +261,38 @@ async fn a_freeze_counts_once_every_proxy_has_confirmed_it() {
     fixture.engine.take(drained).await;
     assert_eq!(fixture.shown(), (PhaseName::FailedBack, 0));
     assert_eq!(fixture.published()["frozen"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_freeze_waits_for_who_fell_silent_and_not_for_who_left() {
+    let log = "{ sync_log: { apply_url: \"http://127.0.0.1:9/apply\" } }";
+    for (case, left, seconds, phase) in [
+        ("left and may come back", true, 5, PhaseName::Freezing),
+        ("left and did not", true, 20, PhaseName::Draining),
+        ("silent", false, 20, PhaseName::Freezing),
+        ("silent for long", false, 300, PhaseName::Freezing),
+    ] {
+        let mut fixture = Fixture::with(log).await;
+        let ago = steady() - Duration::from_secs(seconds);
+        let nodes = Arc::clone(&fixture.engine.nodes);
+        polled(&fixture.engine, "two", 0);
+        fixture.order(ROLLBACK).await.unwrap();
+        let freeze = fixture.engine.services["shop"].published.unwrap().get();
+        polled(&fixture.engine, "one", freeze);
+        nodes.polled(&said("two", 0), Kind::Policy, Revision::new(0), ago);
+        if left {
+            nodes.waited("two", false, ago);
+        }
+        fixture.engine.tick().await;
+        assert_eq!(fixture.shown().0, phase, "{case}");
+        if phase == PhaseName::Freezing {
+            assert_eq!(fixture.handle.board().services[0].unconfirmed, ["two"]);
+        }
+        nodes.waited("one", false, ago);
+        let confirmed = fixture.engine.unconfirmed(&fixture.engine.services["shop"]);
+        let nobody = seconds == 20 && left;
+        assert_eq!(confirmed == ["no proxy is there"], nobody, "{case}");
+    }
 }
 
 #[tokio::test]

@@ -89,8 +89,7 @@ impl Engine {
             let failure_rate = changed.breaker.failure_rate.get();
             info!(%cluster, ?state, failure_rate, "breaker");
             if let Ok(data) = serde_json::to_value(&changed) {
-                let kind = "breaker".to_owned();
-                let _ = self.news.send(Arc::new(News { kind, data }));
+                self.news.tell(News::event("breaker", data));
             }
         }
     }
@@ -147,15 +146,10 @@ impl Engine {
             }
             service.due = now.after(service.settings.evidence.interval);
             let tick = service.samples(readings);
-            if self.news.receiver_count() > 0 {
-                let (candidate, stable) = (&tick.candidate, &tick.stable);
-                let data =
-                    json!({ "at": now, "service": name, "candidate": candidate, "stable": stable });
-                let _ = self.news.send(Arc::new(News {
-                    kind: "evidence".to_owned(),
-                    data,
-                }));
-            }
+            let (candidate, stable) = (&tick.candidate, &tick.stable);
+            self.news.tell_evidence(
+                || json!({ "at": now, "service": name, "candidate": candidate, "stable": stable }),
+            );
             let trial = service.record.release.trial(now, &service.terms);
             let judgement = service
                 .judge

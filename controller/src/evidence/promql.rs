@@ -48,15 +48,6 @@ pub fn client(clients: &Clients) -> Result<Client, reqwest::Error> {
     clients.builder().timeout(TIME_LIMIT).no_proxy().build()
 }
 
-/// An address without the password in it.
-pub fn shown(url: &Url) -> String {
-    let mut url = url.clone();
-    // These fail only for addresses that have no place for them.
-    let _ = url.set_password(None);
-    let _ = url.set_username("");
-    url.to_string()
-}
-
 impl Store {
     /// The store whose API is below this address; of the Envoys that `selector` leaves.
     pub fn new(client: Client, mut url: Url, selector: &str) -> Self {

@@ -246,20 +246,30 @@ async fn admin(clusters: Arc<Mutex<Vec<&'static str>>>) -> Url {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_that_an_envoy_lacks_is_refused_until_it_has_it() {
     let clusters = Arc::new(Mutex::new(vec!["stable"]));
-    let url = admin(Arc::clone(&clusters)).await;
+    let mut url = admin(Arc::clone(&clusters)).await;
+    url.set_username("ann").unwrap();
+    url.set_password(Some("secret")).unwrap();
     let running = Running::new(Some(&text("a")), vec![url]);
     running.until_refused("has no cluster `a`").await;
-    assert!(running.publisher.view().in_force.is_none());
+    let view = running.publisher.view();
+    let told = view.refusal.unwrap().problems.to_string();
+    assert!(!told.contains("secret"), "{told}");
+    assert!(view.in_force.is_none());
     clusters.lock().unwrap().push("a");
     running.until("published", good_view).await;
     running.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_envoy_that_does_not_answer_refuses_nothing() {
+async fn envoys_that_do_not_answer_refuse_nothing_and_keep_nobody_waiting() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let silent = format!("http://{}", listener.local_addr().unwrap());
-    let running = Running::new(Some(&text("a")), vec![silent.parse().unwrap()]);
+    let silent: Url = silent.parse().unwrap();
+    // Each has a second: one after the other would take longer than it is waited for.
+    let running = Running::new(Some(&text("a")), vec![silent.clone(); 20]);
     running.until("published", good_view).await;
+    running.end().await;
+    let running = Running::new(Some(&text("a")), vec![silent; 500]);
+    listener.accept().await.unwrap();
     running.end().await;
 }

@@ -1,7 +1,7 @@
 //! An Envoy that is served over xDS, as the API shows it.
 
 use std::collections::BTreeMap;
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use ombre_xds::message::Flavor;
 use ombre_xds::registry::{Entry, StreamStatus};
@@ -66,12 +66,6 @@ impl Node {
             decisions: Some(applied.decisions),
         });
         let gone = entry.streams.is_empty();
-        let since = now.duration_since(entry.last_seen).unwrap_or_default();
-        let heard = if gone {
-            Instant::now().checked_sub(since)
-        } else {
-            None
-        };
         Self {
             name: entry.node.id().to_owned(),
             workers: None,
@@ -82,12 +76,28 @@ impl Node {
             rejected: None,
             first_seen: entry.first_seen,
             last_seen: if gone { entry.last_seen } else { now },
-            heard: heard.unwrap_or_else(Instant::now),
+            left: entry.left,
             xds: Some(Discovery {
                 cluster: entry.node.cluster().to_owned(),
                 streams: entry.streams.iter().map(Stream::of).collect(),
             }),
         }
+    }
+
+    /// This one, which polls, with its streams if it has some for other things than the filter.
+    pub(super) fn beside(mut self, found: Self) -> Self {
+        self.first_seen = self.first_seen.min(found.first_seen);
+        if found.xds.as_ref().is_some_and(Discovery::is_connected) {
+            (self.last_seen, self.left) = (found.last_seen, false);
+            self.xds = found.xds;
+        }
+        self
+    }
+}
+
+impl Discovery {
+    const fn is_connected(&self) -> bool {
+        !self.streams.is_empty()
     }
 }
 

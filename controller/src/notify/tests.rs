@@ -56,11 +56,8 @@ async fn news_are_sent_again_until_taken_and_signed_each_time() {
     let (news, heard) = broadcast::channel(8);
     let (stop, stopped) = watch::channel(false);
     let work = tokio::spawn(webhook.run(heard, stopped));
-    for kind in ["evidence", "transition"] {
-        let data = json!({ "kind": kind });
-        let kind = kind.to_owned();
-        news.send(Arc::new(News { kind, data })).unwrap();
-    }
+    let transition = News::event("transition", json!({}));
+    news.send(Arc::new(transition)).unwrap();
     let both = async {
         while taken.lock().unwrap().len() < 2 {
             tokio::time::sleep(Duration::from_millis(5)).await;

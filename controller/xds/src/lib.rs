@@ -2,6 +2,7 @@
 //! resources that a policy means.
 
 pub mod archive;
+mod line;
 pub mod message;
 pub mod node;
 pub mod registry;

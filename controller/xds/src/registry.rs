@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use crate::line::Line;
 use crate::message::Flavor;
 use crate::node::Node;
 use crate::session::{Session, Stage, Standing};
@@ -33,6 +34,11 @@ pub struct Entry {
     pub first_seen: SystemTime,
     /// When it said something last, or was found to be gone.
     pub last_seen: SystemTime,
+    /// When a stream of it carried the filter last: now, while one does; never, if it takes only other
+    /// things from here.
+    pub filter_seen: Option<SystemTime>,
+    /// Whether it is gone because it closed its connection itself.
+    pub left: bool,
 }
 
 /// How one stream stands.
@@ -48,7 +54,8 @@ pub struct StreamStatus {
     pub stage_since: SystemTime,
     /// How each type stands that was asked for, and for a refused one, since when.
     pub types: BTreeMap<Type, (Standing, Option<SystemTime>)>,
-    applied: Option<Revisions>,
+    /// What the Envoy decides requests by, as far as this stream tells.
+    pub applied: Option<Revisions>,
 }
 
 /// A stage without what is in it.
@@ -83,6 +90,7 @@ pub(crate) struct Seat {
     registry: Arc<Registry>,
     id: String,
     number: u64,
+    line: Line,
 }
 
 #[derive(Debug, Default)]
@@ -100,6 +108,9 @@ struct Known {
     applied_since: SystemTime,
     first_seen: SystemTime,
     last_seen: SystemTime,
+    filter_seen: Option<SystemTime>,
+    /// What the stream came over that ended last.
+    line: Line,
 }
 
 impl StageName {
@@ -152,8 +163,13 @@ impl Registry {
         table.nodes.values().map(|known| known.streams.len()).sum()
     }
 
-    /// A place for a new stream of this node.
-    pub(crate) fn seat(self: &Arc<Self>, node: &Node, flavor: Flavor) -> Result<Seat, Full> {
+    /// A place for a new stream of this node, which comes over this connection.
+    pub(crate) fn seat(
+        self: &Arc<Self>,
+        node: &Node,
+        flavor: Flavor,
+        line: Line,
+    ) -> Result<Seat, Full> {
         let now = SystemTime::now();
         let mut table = self.table();
         if !table.nodes.contains_key(node.id()) && table.nodes.len() >= self.most_nodes {
@@ -169,6 +185,8 @@ impl Registry {
             applied_since: now,
             first_seen: now,
             last_seen: now,
+            filter_seen: None,
+            line: Line::default(),
         });
         if known.streams.len() >= self.most_streams_each {
             return Err(Full::Streams(self.most_streams_each));
@@ -188,6 +206,7 @@ impl Registry {
             registry: Arc::clone(self),
             id: node.id().to_owned(),
             number,
+            line,
         })
     }
 
@@ -218,8 +237,12 @@ impl Drop for Seat {
         let mut table = self.registry.table();
         if let Some(known) = table.nodes.get_mut(&self.id) {
             let now = SystemTime::now();
-            known.streams.remove(&self.number);
+            let ended = known.streams.remove(&self.number);
+            if ended.is_some_and(|status| status.carries_filter()) {
+                known.filter_seen = Some(now);
+            }
             known.last_seen = now;
+            known.line = self.line.clone();
             known.reckon(now);
         }
     }
@@ -244,14 +267,23 @@ impl Known {
             applied_since: self.applied_since,
             first_seen: self.first_seen,
             last_seen: self.last_seen,
+            filter_seen: match self.carrying().next() {
+                Some(_) => Some(SystemTime::now()),
+                None => self.filter_seen,
+            },
+            left: self.streams.is_empty() && self.line.is_hung_up(),
         }
+    }
+
+    fn carrying(&self) -> impl Iterator<Item = &StreamStatus> {
+        let streams = self.streams.values();
+        streams.filter(|status| status.carries_filter())
     }
 
     /// What the node runs for sure: where several streams carry the filter, perhaps because several
     /// Envoys have one id, what the last of them runs. One that is gone still runs what it had.
     fn reckon(&mut self, now: SystemTime) {
-        let carries = |status: &&StreamStatus| status.types.contains_key(&Type::Extension);
-        let mut carrying = self.streams.values().filter(carries).peekable();
+        let mut carrying = self.carrying().peekable();
         if carrying.peek().is_none() {
             return;
         }
@@ -268,6 +300,10 @@ impl Known {
 }
 
 impl StreamStatus {
+    fn carries_filter(&self) -> bool {
+        self.types.contains_key(&Type::Extension)
+    }
+
     fn note(&mut self, session: &Session, filter: Option<Revisions>, now: SystemTime) {
         let stage = StageName::of(session);
         if stage != self.stage {

@@ -6,10 +6,9 @@ use futures_util::StreamExt;
 
 use crate::clients::Clients;
 use crate::clock::Clock;
-use crate::engine::{Engine, News, Parts};
+use crate::engine::{News, Parts, Start};
 use crate::evidence::Collector;
 use crate::sample;
-use crate::store::Store;
 
 impl Fixture {
     /// With the loop running and `shop` released. It has nobody to ask for evidence.
@@ -20,18 +19,17 @@ impl Fixture {
         let publisher = &fixture.app.publisher;
         publisher.put_policy(sample::compiled_of(text));
         let clients = Clients::new(None).unwrap();
-        let (engine, handle) = Engine::new(Parts {
+        let parts = Parts {
             publisher: Arc::clone(publisher),
             nodes: Arc::clone(&fixture.app.nodes),
-            store: Arc::new(Store::open(fixture.dir.path()).unwrap()),
             metrics: Arc::clone(&fixture.app.metrics),
             collector: Collector::of_envoys(&clients, Vec::new()).unwrap(),
             clients,
             clock: Clock::start(),
-        })
-        .unwrap();
+        };
+        let (start, handle) = Start::new(fixture.dir.path(), parts).unwrap();
         fixture.app.engine = handle;
-        tokio::spawn(engine.run(fixture.app.stop.clone()));
+        tokio::spawn(start.run(fixture.app.stop.clone()));
         let begun = async {
             while fixture.app.engine.board().services.is_empty() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -97,10 +95,7 @@ impl Events {
 }
 
 fn news(number: u64) -> News {
-    News {
-        kind: "order".to_owned(),
-        data: json!(number),
-    }
+    News::event("order", json!(number))
 }
 
 #[tokio::test]
@@ -110,6 +105,8 @@ async fn evidence_orders_and_transitions_arrive_as_they_happen() {
     let mut another = fixture.events().await;
     let evidence = events.next_of("evidence").await;
     assert_eq!(evidence["service"], "shop");
+    let line = serde_json::from_value::<crate::simulate::Line>(evidence.clone());
+    assert!(line.is_ok(), "it can be simulated from: {evidence}");
     assert_eq!(evidence["candidate"], json!({ "unknown": "missing" }));
     fixture.order("promote").await;
     for events in [&mut events, &mut another] {

@@ -48,17 +48,23 @@ async fn a_log_is_applied_by_https() {
         .unwrap();
     let client = client(&Clients::new(Some(&server.ca_file)).unwrap()).unwrap();
     let (outbox, mut inbox) = mpsc::channel(1);
-    let url = format!("{}/apply", server.url);
-    let work = (client, Arc::clone(&store), outbox);
-    let drain = Drain::start("shop", Turn::default(), 2, url, work);
-    let told = timeout(Duration::from_secs(20), inbox.recv()).await;
-    let Some(Message::Drain(applied)) = told.expect("an end") else {
-        panic!("another message");
+    let mut end = async |path: &str| {
+        let work = (client.clone(), Arc::clone(&store), outbox.clone());
+        let url = format!("{}/{path}", server.url);
+        let drain = Drain::start("shop", Turn::default(), 2, url, work);
+        let told = timeout(Duration::from_secs(20), inbox.recv()).await;
+        let Some(Message::Drain(applied)) = told.expect("an end") else {
+            panic!("another message");
+        };
+        drain.stop().await;
+        applied.result
     };
-    assert_eq!(applied.result, Ok(2));
+    let refused = end("nothing?token=secret").await.unwrap_err();
+    assert!(refused.contains("404"), "{refused}");
+    assert!(!refused.contains("secret"), "{refused}");
+    assert_eq!(end("apply").await, Ok(2));
     let mut taken = taken.lock().unwrap().clone();
     // Several are under way at once, each of another key.
     taken.sort_by_key(|number| number.as_u64());
     assert_eq!(taken, [json!(1), json!(2)]);
-    drain.stop().await;
 }

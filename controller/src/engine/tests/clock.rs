@@ -53,20 +53,6 @@ async fn a_clock_that_is_set_moves_no_deadline() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_polled_before_the_clock_was_set_is_still_asked() {
-    let log = "{ sync_log: { apply_url: \"http://127.0.0.1:9/apply\" } }";
-    let mut fixture = Fixture::with(log).await;
-    fixture.order(ROLLBACK).await.unwrap();
-    let freeze = fixture.engine.services["shop"].published.unwrap().get();
-    polled(&fixture.engine, "one", freeze);
-    let shown = SystemTime::now() - Duration::from_secs(3600);
-    polled_at(&fixture.engine, "two", freeze - 1, shown);
-    fixture.seconds(9).await;
-    assert_eq!(fixture.shown().0, PhaseName::Freezing);
-    assert_eq!(fixture.handle.board().services[0].unconfirmed, ["two"]);
-}
-
-#[tokio::test]
 async fn a_clock_set_back_between_two_runs_ends_a_freeze_and_a_cool_down_in_time() {
     let log = "{ sync_log: { apply_url: \"http://127.0.0.1:9/apply\" } }";
     let mut fixture = Fixture::with(log).await;

@@ -378,7 +378,18 @@ impl Stage {
             let publisher = Arc::new(Publisher::new(state, saved, Arc::default()));
             publisher.put_policy(crate::sample::compiled_of(self.policy.clone()));
             let nodes = Arc::<Nodes>::default();
-            let store = Arc::new(Store::open(self.dir.path()).unwrap());
+            let clients = Clients::new(None).unwrap();
+            let parts = Parts {
+                publisher: Arc::clone(&publisher),
+                nodes: Arc::clone(&nodes),
+                collector: Collector::of_envoys(&clients, Vec::new()).unwrap(),
+                clients,
+                clock: Clock::start(),
+                metrics: Arc::default(),
+            };
+            let (start, handle) = Start::new(self.dir.path(), parts).unwrap();
+            let engine = start.engine().unwrap();
+            let store = handle.store().unwrap();
             let release = match kill {
                 Some(Kill::Write(at, side)) => Some(store.faults.plan(at, side, killed.clone())),
                 Some(Kill::Apply(at)) => {
@@ -387,17 +398,6 @@ impl Stage {
                 }
                 None => None,
             };
-            let clients = Clients::new(None).unwrap();
-            let (engine, handle) = Engine::new(Parts {
-                publisher: Arc::clone(&publisher),
-                nodes: Arc::clone(&nodes),
-                store: Arc::clone(&store),
-                collector: Collector::of_envoys(&clients, Vec::new()).unwrap(),
-                clients,
-                clock: Clock::start(),
-                metrics: Arc::default(),
-            })
-            .unwrap();
             let (stop, stopped) = watch::channel(false);
             let board = handle.board.clone();
             let app = router(App {

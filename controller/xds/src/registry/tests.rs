@@ -54,7 +54,9 @@ fn applied(registry: &Registry) -> Option<u64> {
 #[test]
 fn a_node_runs_what_it_accepted_last_and_says_why_it_refused() {
     let registry = Arc::new(Registry::new(4, 4));
-    let seat = registry.seat(&node("e1"), Flavor::Sotw).unwrap();
+    let seat = registry
+        .seat(&node("e1"), Flavor::Sotw, Line::default())
+        .unwrap();
     let mut session = Session::new(Flavor::Sotw, 10);
     session.request(asked("", None)).unwrap();
     push(&mut session, 5, None);
@@ -69,16 +71,51 @@ fn a_node_runs_what_it_accepted_last_and_says_why_it_refused() {
     let (standing, since) = &stream.types[&Type::Extension];
     assert_eq!(standing.rejected.as_ref().unwrap().1, "broken");
     assert!(since.is_some());
+    let before = SystemTime::now();
     drop(seat);
     assert_eq!(applied(&registry), Some(5), "it still runs that");
+    assert!(registry.list()[0].filter_seen >= Some(before));
     assert!(registry.list()[0].streams.is_empty());
     assert_eq!(registry.streams(), 0);
 }
 
 #[test]
+fn a_stream_without_the_filter_says_nothing_of_it() {
+    let registry = Arc::new(Registry::new(4, 4));
+    let others = registry
+        .seat(&node("e1"), Flavor::Sotw, Line::default())
+        .unwrap();
+    let mut clusters = Session::new(Flavor::Sotw, 10);
+    let request = Request {
+        kind: Type::Cluster,
+        ..asked("", None)
+    };
+    clusters.request(request).unwrap();
+    others.note(&clusters, None);
+    assert_eq!(registry.list()[0].filter_seen, None);
+    let seat = registry
+        .seat(&node("e1"), Flavor::Sotw, Line::default())
+        .unwrap();
+    let mut session = Session::new(Flavor::Sotw, 10);
+    session.request(asked("", None)).unwrap();
+    seat.note(&session, None);
+    let seen = |before| registry.list()[0].filter_seen >= Some(before);
+    assert!(seen(SystemTime::now()), "now, while a stream carries it");
+    drop(seat);
+    let ended = SystemTime::now();
+    others.note(&clusters, None);
+    assert!(!seen(ended), "not since");
+    assert!(registry.list()[0].filter_seen.is_some());
+}
+
+#[test]
 fn of_two_envoys_with_one_id_the_one_that_is_behind_counts() {
     let registry = Arc::new(Registry::new(4, 4));
-    let seats = [(); 2].map(|()| registry.seat(&node("e1"), Flavor::Sotw).unwrap());
+    let seats = [(); 2].map(|()| {
+        registry
+            .seat(&node("e1"), Flavor::Sotw, Line::default())
+            .unwrap()
+    });
     let mut sessions = [(); 2].map(|()| Session::new(Flavor::Sotw, 10));
     for (session, seat) in sessions.iter_mut().zip(&seats) {
         session.request(asked("", None)).unwrap();
@@ -96,19 +133,33 @@ fn of_two_envoys_with_one_id_the_one_that_is_behind_counts() {
 #[test]
 fn places_are_bounded_and_go_first_to_those_who_are_connected() {
     let registry = Arc::new(Registry::new(2, 2));
-    let first = registry.seat(&node("e1"), Flavor::Delta).unwrap();
-    let _second = registry.seat(&node("e1"), Flavor::Delta).unwrap();
-    let full = registry.seat(&node("e1"), Flavor::Delta).unwrap_err();
+    let first = registry
+        .seat(&node("e1"), Flavor::Delta, Line::default())
+        .unwrap();
+    let _second = registry
+        .seat(&node("e1"), Flavor::Delta, Line::default())
+        .unwrap();
+    let full = registry
+        .seat(&node("e1"), Flavor::Delta, Line::default())
+        .unwrap_err();
     assert_eq!(full, Full::Streams(2));
     drop(first);
-    drop(registry.seat(&node("gone"), Flavor::Delta).unwrap());
-    let _third = registry.seat(&node("e2"), Flavor::Delta).unwrap();
+    drop(
+        registry
+            .seat(&node("gone"), Flavor::Delta, Line::default())
+            .unwrap(),
+    );
+    let _third = registry
+        .seat(&node("e2"), Flavor::Delta, Line::default())
+        .unwrap();
     let names: Vec<String> = registry
         .list()
         .iter()
         .map(|entry| entry.node.id().to_owned())
         .collect();
     assert_eq!(names, ["e1", "e2"], "the one that was gone is forgotten");
-    let full = registry.seat(&node("e3"), Flavor::Delta).unwrap_err();
+    let full = registry
+        .seat(&node("e3"), Flavor::Delta, Line::default())
+        .unwrap_err();
     assert_eq!(full, Full::Nodes(2));
 }

@@ -19,6 +19,7 @@ use tonic::transport::server::{Connected, TcpIncoming};
 use tracing::{debug, warn};
 
 use super::Limits;
+use crate::line::Line;
 use crate::tls::{Names, Tls};
 
 /// A connection that streams can be opened on.
@@ -33,6 +34,8 @@ pub(super) struct Connection {
 pub(super) struct Peer {
     /// The names in its certificate; none without TLS.
     pub(super) names: Option<Arc<Names>>,
+    /// Whether it closed the connection.
+    pub(super) line: Line,
 }
 
 enum Io {
@@ -86,7 +89,10 @@ async fn accept(
         };
         let Some(tls) = &tls else {
             let io = Io::Plain(stream);
-            let peer = Peer { names: None };
+            let peer = Peer {
+                names: None,
+                line: Line::default(),
+            };
             let connection = Connection {
                 io,
                 peer,
@@ -120,6 +126,7 @@ async fn handshake(
     let names = certificate.map(Names::of).unwrap_or_default();
     let peer = Peer {
         names: Some(Arc::new(names)),
+        line: Line::default(),
     };
     Ok(Connection {
         io: Io::Tls(Box::new(stream)),
@@ -142,10 +149,22 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().io {
+        let this = self.get_mut();
+        let free = buf.remaining();
+        let read = match &mut this.io {
             Io::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Io::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        };
+        let ended = match &read {
+            Poll::Ready(Ok(())) => free > 0 && buf.remaining() == free,
+            // TLS that ended without saying so. A reset may come from anything on the way.
+            Poll::Ready(Err(error)) => error.kind() == io::ErrorKind::UnexpectedEof,
+            Poll::Pending => false,
+        };
+        if ended {
+            this.peer.line.hang_up();
         }
+        read
     }
 }
 

@@ -130,7 +130,8 @@ impl<W: Wire> Talk<W> {
         };
         let node = Node::read(W::node(&first));
         let node = node.map_err(|error| Status::invalid_argument(error.to_string()))?;
-        if let Some(names) = peer.and_then(|peer| peer.names)
+        let (names, line) = peer.map_or_else(Default::default, |peer| (peer.names, peer.line));
+        if let Some(names) = names
             && !names.allow(node.id())
         {
             warn!(node = node.id(), %names, "xds stream refused: the certificate is not this node's");
@@ -140,7 +141,7 @@ impl<W: Wire> Talk<W> {
             )));
         }
         let full = |full: crate::registry::Full| Status::resource_exhausted(full.to_string());
-        let seat = shared.registry.seat(&node, W::FLAVOR).map_err(full)?;
+        let seat = shared.registry.seat(&node, W::FLAVOR, line).map_err(full)?;
         let session = Session::new(W::FLAVOR, shared.limits.names);
         let (burst, rate) = (
             shared.limits.request_burst,

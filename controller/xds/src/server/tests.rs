@@ -8,8 +8,11 @@ use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
 use envoy_types::pb::google::rpc;
+use futures_util::future::pending;
 use futures_util::stream::unfold;
 use ombre_policy::document::Revision;
+use tokio::io::copy_bidirectional;
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::transport::Channel;
@@ -603,5 +606,46 @@ async fn the_end_of_the_server_is_said_on_every_stream() {
     for talk in [&mut silent, &mut talk] {
         let status = talk.is_ended_by().await;
         assert_eq!(status.code(), Code::Unavailable, "{status}");
+    }
+}
+
+/// Hands bytes on to the server until told to hand on no more, and keeps every connection open.
+async fn relay(server: SocketAddr, mut cut: watch::Receiver<bool>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut client, _) = listener.accept().await.unwrap();
+        let mut server = TcpStream::connect(server).await.unwrap();
+        tokio::select! {
+            _ = copy_bidirectional(&mut client, &mut server) => {}
+            () = async { drop(cut.wait_for(|cut| *cut).await) } => pending::<()>().await,
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn who_closes_its_connection_has_left_and_who_is_cut_off_has_not() {
+    let limits = Limits {
+        keepalive: Duration::from_millis(100),
+        ..Limits::default()
+    };
+    for left in [true, false] {
+        let mut running = Running::start(limits.clone(), None).await;
+        let (cut, is_cut) = watch::channel(false);
+        running.address = relay(running.address, is_cut).await;
+        running.put(snapshot(5, &["a"]));
+        let mut talk = running.sotw().await;
+        talk.say(asked(Type::Extension, &["ombre"])).await;
+        talk.hear().await;
+        running.until("there", |node| node.streams.len() == 1).await;
+        if left {
+            drop(talk);
+            running.until("gone", |node| node.left).await;
+        } else {
+            cut.send_replace(true);
+            running.until("lost", |node| node.streams.is_empty()).await;
+            running.until("not left", |node| !node.left).await;
+        }
     }
 }

@@ -1,0 +1,180 @@
+use std::time::Duration;
+
+use ombre_xds::message::Flavor;
+use ombre_xds::registry::{StageName, StreamStatus};
+use ombre_xds::session::Standing;
+use ombre_xds::snapshot::{self, Type};
+
+use super::*;
+
+fn at(seconds: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+}
+
+/// An Envoy over xDS that carried the filter last then, with streams for these types.
+fn entry(filter_seen: Option<u64>, types: &[Type], last_seen: u64) -> Entry {
+    let applied = filter_seen.map(|_| snapshot::Revisions {
+        policy: Revision::new(1),
+        decisions: Revision::new(100),
+    });
+    let stream = |kind: &Type| StreamStatus {
+        flavor: Flavor::Sotw,
+        opened: at(0),
+        stage: StageName::Settled,
+        stage_since: at(0),
+        types: [(*kind, (Standing::default(), None))].into(),
+        applied,
+    };
+    Entry {
+        node: ombre_xds::node::Node::new("e1", "edge", []).unwrap(),
+        streams: types.iter().map(stream).collect(),
+        applied,
+        applied_since: at(0),
+        first_seen: at(0),
+        last_seen: at(last_seen),
+        filter_seen: filter_seen.map(at),
+        left: false,
+    }
+}
+
+/// The same Envoy as its poller tells of it.
+fn polling(last_seen: u64) -> Node {
+    let nodes = Nodes::default();
+    let headers = headers("e1", "1/200");
+    nodes.polled(&headers, Kind::Policy, Revision::new(1), at(last_seen));
+    nodes.list().remove(0)
+}
+
+fn headers(name: &str, applied: &str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("x-ombre-node", name.parse().unwrap());
+    headers.insert("x-ombre-applied", applied.parse().unwrap());
+    headers.insert("x-ombre-workers", "2".parse().unwrap());
+    headers
+}
+
+#[test]
+fn a_node_is_known_by_what_it_told_last() {
+    let nodes = Nodes::default();
+    let poll = |applied, second| {
+        nodes.polled(
+            &headers("e1", applied),
+            Kind::Policy,
+            Revision::new(5),
+            at(second),
+        );
+    };
+    poll("4/6", 1);
+    poll("5/6", 2);
+    poll("5/7", 3);
+    let list = nodes.list();
+    let [node] = list.as_slice() else {
+        panic!("one node")
+    };
+    assert_eq!(node.applied.policy, Some(Revision::new(5)));
+    assert_eq!(node.applied.decisions, Some(Revision::new(7)));
+    assert_eq!(node.received.policy, Some(Revision::new(5)));
+    assert_eq!(node.workers, Some(2));
+    let times = (node.first_seen, node.applied_since, node.last_seen);
+    assert_eq!(times, (at(1), at(2), at(3)));
+}
+
+#[test]
+fn the_table_is_bounded_and_bad_headers_are_left_out() {
+    let nodes = Nodes::default();
+    let poll = |headers: &HeaderMap, second| {
+        nodes.polled(headers, Kind::Policy, Revision::new(0), at(second));
+    };
+    poll(&headers(&"x".repeat(LONGEST_NAME + 1), "1/1"), 0);
+    poll(&HeaderMap::new(), 0);
+    assert_eq!(nodes.count(), 0);
+    for number in 0..MOST_NODES as u64 + 10 {
+        poll(&headers(&format!("e{number}"), "soon"), number);
+    }
+    assert_eq!(nodes.count(), MOST_NODES);
+    let list = nodes.list();
+    assert!(list.iter().all(|node| node.name != "e0"), "the oldest went");
+    assert!(list.iter().all(|node| node.applied == Revisions::default()));
+}
+
+#[test]
+fn an_envoy_runs_what_the_way_says_that_told_of_its_filter_last() {
+    let (clusters, filter) = (&[Type::Cluster][..], &[Type::Cluster, Type::Extension][..]);
+    for (case, polled, entry, applied, seen, streams) in [
+        (
+            "never polled",
+            None,
+            entry(Some(5), &[], 5),
+            100,
+            5,
+            Some(0),
+        ),
+        (
+            "to xds",
+            Some(5),
+            entry(Some(50), filter, 50),
+            100,
+            50,
+            Some(2),
+        ),
+        (
+            "to xds, and gone",
+            Some(5),
+            entry(Some(50), &[], 50),
+            100,
+            50,
+            Some(0),
+        ),
+        (
+            "to the poller",
+            Some(40),
+            entry(Some(5), &[], 5),
+            200,
+            40,
+            None,
+        ),
+        (
+            "clusters over xds",
+            Some(40),
+            entry(None, clusters, 30),
+            200,
+            50,
+            Some(1),
+        ),
+        (
+            "its poller stands still",
+            Some(1),
+            entry(None, clusters, 30),
+            200,
+            50,
+            Some(1),
+        ),
+        (
+            "before it asks for the filter",
+            Some(5),
+            entry(Some(45), clusters, 49),
+            100,
+            50,
+            Some(1),
+        ),
+        (
+            "filter to the poller",
+            Some(48),
+            entry(Some(45), clusters, 49),
+            200,
+            50,
+            Some(1),
+        ),
+    ] {
+        let polled = polled.map(polling).into_iter().collect();
+        let list = merged(polled, [entry], at(50));
+        let [node] = list.as_slice() else {
+            panic!("{case}: one node")
+        };
+        let found = node.applied.decisions;
+        assert_eq!(found, Some(Revision::new(applied)), "{case}");
+        assert_eq!(node.last_seen, at(seen), "{case}");
+        let shown = node.xds.as_ref().map(|xds| xds.streams.len());
+        assert_eq!(shown, streams, "{case}");
+    }
+}
