@@ -60,6 +60,15 @@ dynamic_resources:
   cds_config: {{ ads: {{}}, resource_api_version: V3 }}
   lds_config: {{ ads: {{}}, resource_api_version: V3 }}
 
+# What has no address: a name server that is silent holds a new cluster up, with the policy that needs
+# it, for a few seconds and not for minutes.
+typed_dns_resolver_config:
+  name: envoy.network.dns_resolver.cares
+  typed_config:
+    "@type": type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig
+    query_timeout_seconds: 1
+    query_tries: 2
+
 static_resources:
   clusters:
     # The controller. Envoy goes on with what it has while the controller is away.
@@ -286,6 +295,15 @@ mod tests {
             ),
         ] {
             assert_eq!(*at(value, &path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_silent_name_server_is_given_up_soon() {
+        let value = parsed(&[]);
+        let resolver = at(&value, "/typed_dns_resolver_config/typed_config");
+        for (key, most) in [("query_timeout_seconds", 1), ("query_tries", 2)] {
+            assert_eq!(resolver[key], most, "{key}");
         }
     }
 
