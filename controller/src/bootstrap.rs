@@ -25,6 +25,7 @@ fn bootstrap(args: &BootstrapArgs) -> String {
         controller,
         delta,
         admin,
+        max_connections,
         ..
     } = args;
     let (host, port, kind) = match controller {
@@ -95,8 +96,18 @@ stats_config:
     - match: {{ prefix: cluster. }}
       buckets: [1, 5, 10, 25, 50, 100, 200, 400, 800, 1600, 3200, 10000, 30000]
 
+# More connections of clients than this are closed at once, before Envoy has no memory or open files
+# left. The admin interface does not count.
+overload_manager:
+  resource_monitors:
+    - name: envoy.resource_monitors.global_downstream_max_connections
+      typed_config:
+        "@type": type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig
+        max_active_downstream_connections: {max_connections}
+
 # Whoever reaches this can stop Envoy.
 admin:
+  ignore_global_conn_limit: true
   address: {{ socket_address: {{ address: {admin_host}, port_value: {admin_port} }} }}
 "#
     )
@@ -200,6 +211,8 @@ mod tests {
     const CLUSTER: &str = "/static_resources/clusters/0";
     const ADDRESS: &str =
         "/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/socket_address";
+    const CONNECTIONS: &str =
+        "/overload_manager/resource_monitors/0/typed_config/max_active_downstream_connections";
     const TLS: &str = "/transport_socket/typed_config";
 
     #[test]
@@ -213,6 +226,8 @@ mod tests {
             "[::1]:2",
             "--metadata",
             "zone=a",
+            "--max-connections",
+            "7",
             "--ca",
             "ca.pem",
             "--cert",
@@ -252,6 +267,8 @@ mod tests {
                 9901.into(),
             ),
             (&full, "/node/metadata/zone".to_owned(), "a".into()),
+            (&plain, CONNECTIONS.to_owned(), 50_000.into()),
+            (&full, CONNECTIONS.to_owned(), 7.into()),
             (
                 &full,
                 "/dynamic_resources/ads_config/api_type".to_owned(),
@@ -316,6 +333,7 @@ mod tests {
             &["--ca", "ca.pem", "--key", "k.pem"],
             &["--san", "ombre.internal"],
             &["--metadata", "zone"],
+            &["--max-connections", "0"],
             &["--controller", "ombre"],
         ] {
             let args = [&base[..], args].concat();
