@@ -58,8 +58,10 @@ dynamic_resources:
           cluster_name: {OWN_CLUSTER}
           # How soon a controller that was away is found again.
           retry_policy: {{ retry_back_off: {{ base_interval: 0.25s, max_interval: 5s }} }}
-  cds_config: {{ ads: {{}}, resource_api_version: V3 }}
-  lds_config: {{ ads: {{}}, resource_api_version: V3 }}
+  # Without the controller there is nothing to serve: Envoy is ready (/ready) when it has both, and not
+  # after 15 s, its default.
+  cds_config: {{ ads: {{}}, resource_api_version: V3, initial_fetch_timeout: 0s }}
+  lds_config: {{ ads: {{}}, resource_api_version: V3, initial_fetch_timeout: 0s }}
 
 # What has no address: a name server that is silent holds a new cluster up, with the policy that needs
 # it, for a few seconds and not for minutes.
@@ -312,6 +314,15 @@ mod tests {
             ),
         ] {
             assert_eq!(*at(value, &path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn an_envoy_without_its_controller_is_never_ready() {
+        let value = parsed(&[]);
+        for kind in ["cds_config", "lds_config"] {
+            let path = format!("/dynamic_resources/{kind}/initial_fetch_timeout");
+            assert_eq!(*at(&value, &path), "0s", "{kind}");
         }
     }
 

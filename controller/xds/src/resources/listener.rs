@@ -41,12 +41,14 @@ use ombre_policy::policy::Listener;
 use prost::Name;
 
 use super::proto::{
-    CONNECTION_BUFFER, address, ads, duration, flag, http2_windows, matcher, number,
+    CONNECTION_BUFFER, address, ads, ads_within, duration, flag, http2_windows, matcher, number,
 };
 use super::{extension, tls};
 
 const LOG_LINE: &str = "%START_TIME% %REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %DURATION%ms cluster=%UPSTREAM_CLUSTER% decision=\"%REQ(X-OMBRE-DECISION)%\" id=%REQ(X-REQUEST-ID)%\n";
 
+/// How long a listener waits for the filter; then what stands in for it serves.
+const FILTER_PATIENCE: Millis = Millis::from_secs(15);
 /// How long a client may take for the head of a request.
 const HEAD_TIMEOUT: Millis = Millis::from_secs(10);
 /// How long a request may go on without a byte in either direction.
@@ -139,7 +141,7 @@ fn filter() -> HttpFilter {
     HttpFilter {
         name: extension::NAME.to_owned(),
         config_type: Some(ConfigType::ConfigDiscovery(ExtensionConfigSource {
-            config_source: Some(ads()),
+            config_source: Some(ads_within(FILTER_PATIENCE)),
             default_config: Some(pack_any(SetMetadata::default())),
             type_urls: vec![Wasm::type_url(), SetMetadata::type_url()],
             ..ExtensionConfigSource::default()

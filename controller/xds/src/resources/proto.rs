@@ -49,9 +49,16 @@ pub(super) fn named_address(host: &str, port: u16) -> Address {
     }
 }
 
-/// Over the stream on which everything else comes.
+/// Over the stream on which everything else comes. Envoy waits for it as long as it takes: a listener
+/// without routes, or a cluster without hosts, would be worse than none.
 pub(super) fn ads() -> ConfigSource {
+    ads_within(Millis::ZERO)
+}
+
+/// The same, for as long as Envoy is to wait before it goes on without; zero is for ever.
+pub(super) fn ads_within(patience: Millis) -> ConfigSource {
     ConfigSource {
+        initial_fetch_timeout: Some(duration(patience)),
         config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
         resource_api_version: ApiVersion::V3.into(),
         ..ConfigSource::default()

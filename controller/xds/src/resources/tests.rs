@@ -215,7 +215,8 @@ fn a_cluster_has_what_the_policy_says() {
     assert_eq!(cluster.connect_timeout, span(1, 250_000_000));
     let eds = ClusterDiscoveryType::Type(DiscoveryType::Eds.into());
     assert_eq!(cluster.cluster_discovery_type, Some(eds));
-    assert!(cluster.eds_cluster_config.unwrap().eds_config.is_some());
+    let eds = cluster.eds_cluster_config.unwrap().eds_config.unwrap();
+    assert_eq!(eds.initial_fetch_timeout, span(0, 0), "not without hosts");
     assert_eq!(cluster.load_assignment, None);
     let limits = &cluster.circuit_breakers.unwrap().thresholds[0];
     let value = |number: Option<envoy_types::pb::google::protobuf::UInt32Value>| {
@@ -323,6 +324,8 @@ fn a_listener_names_no_cluster_and_gets_the_rest_by_ads() {
         panic!("routes do not come by RDS");
     };
     assert_eq!(rds.route_config_name, "open");
+    let source = rds.config_source.unwrap();
+    assert_eq!(source.initial_fetch_timeout, span(0, 0), "nor routes");
     let [filter, router] = &manager.http_filters[..] else {
         panic!("not two filters");
     };
@@ -332,6 +335,8 @@ fn a_listener_names_no_cluster_and_gets_the_rest_by_ads() {
         panic!("the filter does not come by ECDS");
     };
     assert!(!source.apply_default_config_without_warming);
+    let from = source.config_source.as_ref().unwrap();
+    assert_eq!(from.initial_fetch_timeout, span(15, 0), "the default waits");
     let default = source.default_config.as_ref().unwrap();
     assert!(source.type_urls.contains(&default.type_url));
     assert!(source.type_urls.contains(&Wasm::type_url()));
