@@ -59,7 +59,7 @@ dynamic_resources:
           # How soon a controller that was away is found again.
           retry_policy: {{ retry_back_off: {{ base_interval: 0.25s, max_interval: 5s }} }}
   # Without the controller there is nothing to serve: Envoy is ready (/ready) when it has both, and not
-  # after 15 s, its default.
+  # when it has waited 15 s for each, its default.
   cds_config: {{ ads: {{}}, resource_api_version: V3, initial_fetch_timeout: 0s }}
   lds_config: {{ ads: {{}}, resource_api_version: V3, initial_fetch_timeout: 0s }}
 

@@ -330,20 +330,25 @@ fn decided(snapshot: &Snapshot, decision: usize) -> Arc<Snapshot> {
 }
 
 #[test]
-fn a_cluster_that_is_slow_does_not_hold_up_a_decision() {
-    for flavor in FLAVORS {
+fn a_cluster_that_is_slow_or_refused_does_not_hold_up_a_decision() {
+    let cases = FLAVORS.map(|flavor| [(flavor, false), (flavor, true)]);
+    for (flavor, refused) in cases.into_iter().flatten() {
         let old = snapshot(&[("v1", 1)]);
         let (mut session, mut client) = connect(flavor, &old);
         settle(&mut session, &mut client);
         let target = snapshot(&[("v1", 1), ("v2", 1)]);
         session.aim(Arc::clone(&target));
-        let clusters = session.responses();
+        let mut clusters = session.responses();
         assert_eq!(clusters.len(), 1, "{flavor:?} {clusters:?}");
-        // Nothing is answered, and still: each decision is heard of, also after a newer target.
-        for (number, target) in [&target, &target, &snapshot(&[("v3", 1)])]
-            .into_iter()
-            .enumerate()
-        {
+        if refused {
+            client.inbox.append(&mut clusters);
+            take_one(&mut session, &mut client, true);
+            assert!(session.standing(Type::Cluster).rejected.is_some());
+        }
+        // The clusters are not there, and still: each decision is heard of, also after a newer target.
+        let last = snapshot(&[("v3", 1)]);
+        let targets = [&target, &target, &last].into_iter().enumerate();
+        for (number, target) in targets.take(if refused { 2 } else { 3 }) {
             session.aim(Arc::clone(target));
             assert_eq!(session.responses(), [], "{flavor:?}: the decision before");
             assert_eq!(session.waits_with(), Some(old.revisions().policy));
@@ -355,9 +360,11 @@ fn a_cluster_that_is_slow_does_not_hold_up_a_decision() {
             assert_eq!(has, *filter.of(Type::Extension), "{flavor:?}");
             assert_eq!(client.of(Type::Route), *old.of(Type::Route), "{flavor:?}");
         }
+        session.aim(Arc::clone(&last));
         client.inbox.extend(clusters);
+        client.inbox.extend(session.responses());
         settle(&mut session, &mut client);
-        assert!(client.has_exactly(&snapshot(&[("v3", 1)])), "{flavor:?}");
+        assert!(client.has_exactly(&last), "{flavor:?}");
         assert_eq!(session.waits_with(), None);
     }
 }
