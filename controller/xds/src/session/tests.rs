@@ -323,7 +323,8 @@ fn decided(snapshot: &Snapshot, decision: usize) -> Arc<Snapshot> {
     let mut decided = Snapshot::default();
     for (name, resource) in snapshot.of(Type::Extension) {
         let mut body = resource.body().to_vec();
-        body.extend(vec![b','; decision + 1]);
+        // No body that `renewed` makes: what was refused once is not sent again.
+        body.extend(vec![b','; decision + 2]);
         decided.insert(Type::Extension, Resource::new(name, body));
     }
     Arc::new(decided)
