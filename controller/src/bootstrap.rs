@@ -25,6 +25,7 @@ fn bootstrap(args: &BootstrapArgs) -> String {
         controller,
         delta,
         admin,
+        max_connections,
         ..
     } = args;
     let (host, port, kind) = match controller {
@@ -57,8 +58,19 @@ dynamic_resources:
           cluster_name: {OWN_CLUSTER}
           # How soon a controller that was away is found again.
           retry_policy: {{ retry_back_off: {{ base_interval: 0.25s, max_interval: 5s }} }}
-  cds_config: {{ ads: {{}}, resource_api_version: V3 }}
-  lds_config: {{ ads: {{}}, resource_api_version: V3 }}
+  # Without the controller there is nothing to serve: Envoy is ready (/ready) when it has both, and not
+  # when it has waited 15 s for each, its default.
+  cds_config: {{ ads: {{}}, resource_api_version: V3, initial_fetch_timeout: 0s }}
+  lds_config: {{ ads: {{}}, resource_api_version: V3, initial_fetch_timeout: 0s }}
+
+# What has no address: a name server that is silent holds a new cluster up, with the policy that needs
+# it, for a few seconds and not for minutes.
+typed_dns_resolver_config:
+  name: envoy.network.dns_resolver.cares
+  typed_config:
+    "@type": type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig
+    query_timeout_seconds: 1
+    query_tries: 2
 
 static_resources:
   clusters:
@@ -86,8 +98,18 @@ stats_config:
     - match: {{ prefix: cluster. }}
       buckets: [1, 5, 10, 25, 50, 100, 200, 400, 800, 1600, 3200, 10000, 30000]
 
+# More connections of clients than this are closed at once, before Envoy has no memory or open files
+# left. The admin interface does not count.
+overload_manager:
+  resource_monitors:
+    - name: envoy.resource_monitors.global_downstream_max_connections
+      typed_config:
+        "@type": type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig
+        max_active_downstream_connections: {max_connections}
+
 # Whoever reaches this can stop Envoy.
 admin:
+  ignore_global_conn_limit: true
   address: {{ socket_address: {{ address: {admin_host}, port_value: {admin_port} }} }}
 "#
     )
@@ -191,6 +213,8 @@ mod tests {
     const CLUSTER: &str = "/static_resources/clusters/0";
     const ADDRESS: &str =
         "/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/socket_address";
+    const CONNECTIONS: &str =
+        "/overload_manager/resource_monitors/0/typed_config/max_active_downstream_connections";
     const TLS: &str = "/transport_socket/typed_config";
 
     #[test]
@@ -204,6 +228,8 @@ mod tests {
             "[::1]:2",
             "--metadata",
             "zone=a",
+            "--max-connections",
+            "7",
             "--ca",
             "ca.pem",
             "--cert",
@@ -243,6 +269,8 @@ mod tests {
                 9901.into(),
             ),
             (&full, "/node/metadata/zone".to_owned(), "a".into()),
+            (&plain, CONNECTIONS.to_owned(), 50_000.into()),
+            (&full, CONNECTIONS.to_owned(), 7.into()),
             (
                 &full,
                 "/dynamic_resources/ads_config/api_type".to_owned(),
@@ -290,6 +318,24 @@ mod tests {
     }
 
     #[test]
+    fn an_envoy_without_its_controller_is_never_ready() {
+        let value = parsed(&[]);
+        for kind in ["cds_config", "lds_config"] {
+            let path = format!("/dynamic_resources/{kind}/initial_fetch_timeout");
+            assert_eq!(*at(&value, &path), "0s", "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_silent_name_server_is_given_up_soon() {
+        let value = parsed(&[]);
+        let resolver = at(&value, "/typed_dns_resolver_config/typed_config");
+        for (key, most) in [("query_timeout_seconds", 1), ("query_tries", 2)] {
+            assert_eq!(resolver[key], most, "{key}");
+        }
+    }
+
+    #[test]
     fn what_would_be_half_or_unread_is_refused() {
         let base = ["ombre", "bootstrap", "--node", "a", "--cluster", "b"];
         for args in [
@@ -298,6 +344,7 @@ mod tests {
             &["--ca", "ca.pem", "--key", "k.pem"],
             &["--san", "ombre.internal"],
             &["--metadata", "zone"],
+            &["--max-connections", "0"],
             &["--controller", "ombre"],
         ] {
             let args = [&base[..], args].concat();

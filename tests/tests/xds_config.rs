@@ -46,7 +46,7 @@ clusters:
     connect_timeout: 24h
     http2: true
     tls: { sni: a.b, ca: cert.pem, cert: cert.pem, key: key.pem, san: [a.b, "spiffe://x/y", 10.0.0.2] }
-    circuit_breakers: { connections: 1, pending: 1, requests: 4294967295, retries: 0 }
+    circuit_breakers: { connections: 1, pending: 1, requests: 4294967295 }
     outlier_detection: { consecutive_5xx: 1, consecutive_local_origin_failure: 1, interval: 1ms, base_ejection: 24h, max_ejection_percent: 0 }
   - { name: dns, dns: "localhost:9", tls: { ca: cert.pem }, outlier_detection: off }
 listeners:

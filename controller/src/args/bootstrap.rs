@@ -26,6 +26,10 @@ pub struct BootstrapArgs {
     /// Envoy's admin interface. Whoever reaches it can stop Envoy: keep it on the loopback.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9901")]
     pub admin: SocketAddr,
+    /// Connections of clients at a time; more are closed at once. Envoy needs an open file for each, and
+    /// one for each connection to an upstream.
+    #[arg(long, value_name = "NUMBER", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_connections: u32,
     /// Use TLS, and take only a controller whose certificate this file's signers have signed. This
     /// and the files below are on Envoy's machine.
     #[arg(long, value_name = "FILE", value_parser = said)]

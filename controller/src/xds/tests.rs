@@ -143,6 +143,66 @@ async fn envoys_that_are_to_have_the_same_share_it() {
     assert_eq!(edge.of(Type::Listener).len(), 2);
 }
 
+#[tokio::test]
+async fn an_envoy_that_waits_with_an_older_policy_gets_newer_decisions() {
+    let mut following = Following::start();
+    let in_force = |following: &Following| {
+        let now = following.publisher.view().in_force.unwrap();
+        (now.revision, now.decisions_revision)
+    };
+    following.publisher.put_policy(compiled(CLUSTERS));
+    let first = following.next().await.snapshot(&node("e1", ""));
+    let (old, _) = in_force(&following);
+
+    // Another timeout: Envoy sees it, the filters do not.
+    let slow = CLUSTERS.replace(
+        "cluster: stable }\n  - { name: edge",
+        "cluster: stable, timeout: 3s }\n  - { name: edge",
+    );
+    following.publisher.put_policy(compiled(&slow));
+    let same = following.next().await.meanwhile(old).unwrap();
+    assert_eq!(same.of(Type::Extension), first.of(Type::Extension));
+
+    let other = |number: u32| {
+        let name = format!("path: \"/other-{number}/{{*rest}}\"");
+        let service = format!(
+            "  - name: other\n    routes: [{{ name: other, {name} }}]\n    versions: [{{ name: v1, cluster: stable }}]\n    default: v1\n"
+        );
+        compiled(&(service + CLUSTERS))
+    };
+    following.publisher.put_policy(other(0));
+    let catalog = following.next().await;
+    let (new, _) = in_force(&following);
+    assert!(new > old);
+    assert!(
+        catalog.meanwhile(old).is_none(),
+        "nothing was decided since"
+    );
+
+    following.publisher.put_decisions(weight(50.0)).unwrap();
+    let catalog = following.next().await;
+    let (_, decided) = in_force(&following);
+    let meanwhile = catalog.meanwhile(old).unwrap();
+    assert_eq!(revisions_inside(&meanwhile), (old, decided));
+    assert!(meanwhile.of(Type::Cluster).is_empty());
+    assert!(Arc::ptr_eq(&meanwhile, &catalog.meanwhile(old).unwrap()));
+    assert!(catalog.meanwhile(Revision::new(1)).is_none());
+
+    // A newer policy says no more about the old one.
+    following.publisher.put_policy(other(1));
+    let catalog = following.next().await;
+    let again = catalog.meanwhile(old).unwrap();
+    assert_eq!(again.of(Type::Extension), meanwhile.of(Type::Extension));
+    assert!(catalog.meanwhile(new).is_none());
+    for number in 2..9 {
+        following.publisher.put_policy(other(number));
+        following.next().await;
+    }
+    following.publisher.put_policy(other(9));
+    let catalog = following.next().await;
+    assert!(catalog.meanwhile(old).is_none(), "it is forgotten");
+}
+
 #[test]
 fn a_cluster_is_told_of_once_for_each_configuration() {
     let (clusters, mut news) = broadcast::channel(8);

@@ -288,9 +288,12 @@ impl Known {
             return;
         }
         let applied: Option<Vec<Revisions>> = carrying.map(|status| status.applied).collect();
+        // One by one: an Envoy that waits for clusters has newer decisions with an older policy.
         let least = applied.and_then(|all| {
-            all.into_iter()
-                .min_by_key(|one| (one.policy, one.decisions))
+            all.into_iter().reduce(|a, b| Revisions {
+                policy: a.policy.min(b.policy),
+                decisions: a.decisions.min(b.decisions),
+            })
         });
         if least != self.applied {
             self.applied = least;

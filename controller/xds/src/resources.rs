@@ -67,8 +67,7 @@ pub fn of(policy: &Policy, extension: &Extension, group: &NodeGroup) -> Snapshot
             insert(&mut snapshot, Type::Endpoint, &cluster.name, &message);
         }
     }
-    let message = extension::message(extension);
-    insert(&mut snapshot, Type::Extension, extension::NAME, &message);
+    insert_filter(&mut snapshot, extension);
     let cohorts = policy.cohorts();
     for listener in policy.listeners().iter().filter(|one| group.has(one)) {
         let message = listener::message(listener);
@@ -77,6 +76,18 @@ pub fn of(policy: &Policy, extension: &Extension, group: &NodeGroup) -> Snapshot
         insert(&mut snapshot, Type::Route, &listener.name, &message);
     }
     snapshot
+}
+
+/// The filter alone: for Envoys that cannot have the rest yet.
+pub fn filter(extension: &Extension) -> Snapshot {
+    let mut snapshot = Snapshot::new(extension.revisions);
+    insert_filter(&mut snapshot, extension);
+    snapshot
+}
+
+fn insert_filter(snapshot: &mut Snapshot, extension: &Extension) {
+    let message = extension::message(extension);
+    insert(snapshot, Type::Extension, extension::NAME, &message);
 }
 
 fn insert(snapshot: &mut Snapshot, kind: Type, name: &str, message: &impl Message) {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::service as pb;
+use ombre_policy::document::Revision;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tonic::transport::Server as Grpc;
@@ -25,6 +26,13 @@ use crate::tls::Tls;
 pub trait Catalog: Send + Sync + 'static {
     /// What this Envoy is to have. The same `Arc` for all that are to have the same.
     fn snapshot(&self, node: &Node) -> Arc<Snapshot>;
+
+    /// The filter of an older policy under the decisions that are in force now, and nothing else: for
+    /// Envoys that wait for clusters of the newer one. `None`: it is as it was when that policy was
+    /// replaced, or that policy is forgotten.
+    fn meanwhile(&self, _policy: Revision) -> Option<Arc<Snapshot>> {
+        None
+    }
 }
 
 /// The newest catalog; none before the first good policy. Who is slow skips those in between.

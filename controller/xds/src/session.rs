@@ -1,16 +1,22 @@
 //! One stream from its first request to its end, as a pure state machine: no socket, no clock.
 //! It keeps the order that loses no request: clusters and endpoints are added and accepted, then
 //! listeners, routes and the filter are switched and accepted, and only then is removed what nothing
-//! refers to any more. A newer target takes the place of an older one at any moment.
+//! refers to any more. A newer target takes the place of an older one at any moment. While clusters are
+//! being added, decisions go on: the client gets the filter of the policy that it has under new ones.
 
 mod channel;
 mod subscription;
 
 use std::sync::Arc;
 
+use ombre_policy::document::Revision;
+
 use crate::message::{Flavor, Request, Response};
 use crate::snapshot::{Resource, Resources, Snapshot, Type, Version};
 use channel::Channel;
+
+/// What is there before anything refers to it.
+const ADDED: [Type; 2] = [Type::Cluster, Type::Endpoint];
 
 /// What changes between adding and removing.
 const SWITCHED: [Type; 3] = [Type::Extension, Type::Listener, Type::Route];
@@ -34,6 +40,8 @@ pub enum Stage {
     Adding {
         /// That older snapshot; none on a new stream.
         serving: Option<Arc<Snapshot>>,
+        /// In place of its filter: the same policy under newer decisions.
+        filter: Option<Arc<Snapshot>>,
     },
     /// Listeners, routes and the filter change to the target.
     Switching,
@@ -139,13 +147,33 @@ impl Session {
     /// From now on the client is to get this. What it was on its way to is given up.
     pub fn aim(&mut self, target: Arc<Snapshot>) {
         let before = self.target.replace(target);
-        let serving = match &self.stage {
-            Stage::Adding { serving } => serving.clone(),
-            Stage::Switching | Stage::Removing | Stage::Settled => before,
-        };
-        self.stage = Stage::Adding { serving };
+        // What is added already goes on as it is, the newer decisions included.
+        if !matches!(self.stage, Stage::Adding { .. }) {
+            self.stage = Stage::Adding {
+                serving: before,
+                filter: None,
+            };
+        }
         for kind in Type::ALL {
             self.channels.of(kind).aim();
+        }
+    }
+
+    /// The policy by which the client goes on while clusters of the target are being added.
+    pub fn waits_with(&self) -> Option<Revision> {
+        match &self.stage {
+            Stage::Adding { serving, .. } => {
+                serving.as_ref().map(|serving| serving.revisions().policy)
+            }
+            Stage::Switching | Stage::Removing | Stage::Settled => None,
+        }
+    }
+
+    /// Until the clusters are there, the client gets this filter: that of the policy it
+    /// [waits with](Self::waits_with), which refers to no other clusters, under newer decisions.
+    pub fn meanwhile(&mut self, newer: Arc<Snapshot>) {
+        if let Stage::Adding { filter, .. } = &mut self.stage {
+            *filter = Some(newer);
         }
     }
 
@@ -153,8 +181,17 @@ impl Session {
     pub fn responses(&mut self) -> Vec<Response> {
         let mut responses = Vec::new();
         loop {
-            self.say(&mut responses);
+            // If nothing has to be waited for, the switch comes at once and not after one to what was.
+            let is_adding = matches!(self.stage, Stage::Adding { .. });
+            if is_adding {
+                self.say(&ADDED, &mut responses);
+            } else {
+                self.say(&Type::ALL, &mut responses);
+            }
             if !self.advance() {
+                if is_adding {
+                    self.say(&SWITCHED, &mut responses);
+                }
                 break;
             }
         }
@@ -179,8 +216,8 @@ impl Session {
         self.channels.at(kind).standing()
     }
 
-    fn say(&mut self, responses: &mut Vec<Response>) {
-        for kind in Type::ALL {
+    fn say(&mut self, kinds: &[Type], responses: &mut Vec<Response>) {
+        for kind in kinds.iter().copied() {
             let Some((snapshot, keep)) = self.source(kind) else {
                 continue;
             };
@@ -206,7 +243,10 @@ impl Session {
         let target = self.target.clone();
         let (snapshot, keep) = match (&self.stage, kind) {
             (Stage::Adding { .. }, Type::Cluster | Type::Endpoint) => (target, true),
-            (Stage::Adding { serving }, _) => (serving.clone(), true),
+            (Stage::Adding { serving, filter }, Type::Extension) => {
+                (filter.as_ref().or(serving.as_ref()).cloned(), true)
+            }
+            (Stage::Adding { serving, .. }, _) => (serving.clone(), true),
             // A listener may go while the routes and the filter that it uses are still there.
             (Stage::Switching, Type::Listener) => (target, false),
             (Stage::Switching, _) => (target, true),

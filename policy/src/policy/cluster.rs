@@ -100,8 +100,6 @@ pub struct CircuitBreakers {
     pub pending: u32,
     /// Requests, at least 1.
     pub requests: u32,
-    /// Retries; 0 for none.
-    pub retries: u32,
 }
 
 /// When a host is left out for a while.
@@ -280,7 +278,6 @@ impl CircuitBreakers {
             connections: raw.connections.unwrap_or(1024),
             pending: raw.pending.unwrap_or(1024),
             requests: raw.requests.unwrap_or(4096),
-            retries: raw.retries.unwrap_or(16),
         };
         for (key, limit) in [
             ("connections", limits.connections),

@@ -106,9 +106,6 @@ pub struct RawCircuitBreakers {
     /// Requests.
     #[serde(default)]
     pub requests: Option<u32>,
-    /// Retries.
-    #[serde(default)]
-    pub retries: Option<u32>,
 }
 
 /// When a host is left out for a while: `off`, or a map.

@@ -128,6 +128,19 @@ fn of_two_envoys_with_one_id_the_one_that_is_behind_counts() {
     push(&mut sessions[1], 6, None);
     seats[1].note(&sessions[1], None);
     assert_eq!(applied(&registry), Some(6));
+    // One waits for clusters and has newer decisions, the other the newer policy.
+    let waiting = Revisions {
+        policy: Revision::new(6),
+        decisions: Revision::new(9),
+    };
+    seats[0].note(&sessions[0], Some(waiting));
+    push(&mut sessions[1], 8, None);
+    seats[1].note(&sessions[1], None);
+    let least = Revisions {
+        policy: Revision::new(6),
+        decisions: Revision::new(8),
+    };
+    assert_eq!(registry.list()[0].applied, Some(least));
 }
 
 #[test]

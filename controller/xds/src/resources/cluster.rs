@@ -9,7 +9,6 @@ use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
 use envoy_types::pb::envoy::config::cluster::v3::{
     CircuitBreakers, Cluster as Message, OutlierDetection,
 };
-use envoy_types::pb::envoy::config::core::v3::Http2ProtocolOptions;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::explicit_http_config::ProtocolConfig;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::{
@@ -19,7 +18,7 @@ use envoy_types::pb::google::protobuf::Any;
 use envoy_types::util::pack_any;
 use ombre_policy::policy::{self, Cluster, Hosts};
 
-use super::proto::{ads, duration, number};
+use super::proto::{CONNECTION_BUFFER, ads, duration, http2_windows, number};
 use super::{endpoint, tls};
 
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -42,6 +41,7 @@ pub(super) fn message(cluster: &Cluster) -> Message {
         // Only what DNS knows is looked up. Many names have an IPv6 address that nobody listens on.
         dns_lookup_family: DnsLookupFamily::V4Preferred.into(),
         connect_timeout: Some(duration(cluster.connect_timeout)),
+        per_connection_buffer_limit_bytes: number(CONNECTION_BUFFER),
         circuit_breakers: Some(circuit_breakers(&cluster.circuit_breakers)),
         outlier_detection: cluster.outlier_detection.as_ref().map(outlier_detection),
         transport_socket: tls.map(|tls| tls::upstream(tls, cluster.http2)),
@@ -59,7 +59,7 @@ fn eds() -> EdsClusterConfig {
 }
 
 fn http2() -> Any {
-    let http2 = ProtocolConfig::Http2ProtocolOptions(Http2ProtocolOptions::default());
+    let http2 = ProtocolConfig::Http2ProtocolOptions(http2_windows());
     pack_any(HttpProtocolOptions {
         upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(
             ExplicitHttpConfig {
@@ -75,7 +75,6 @@ fn circuit_breakers(limits: &policy::CircuitBreakers) -> CircuitBreakers {
         max_connections: number(limits.connections),
         max_pending_requests: number(limits.pending),
         max_requests: number(limits.requests),
-        max_retries: number(limits.retries),
         ..Thresholds::default()
     };
     CircuitBreakers {

@@ -14,7 +14,7 @@ use envoy_types::pb::envoy::config::common::mutation_rules::v3::header_mutation:
 use envoy_types::pb::envoy::config::core::v3::http_protocol_options::HeadersWithUnderscoresAction;
 use envoy_types::pb::envoy::config::core::v3::substitution_format_string::Format;
 use envoy_types::pb::envoy::config::core::v3::{
-    DataSource, ExtensionConfigSource, HttpProtocolOptions, RuntimeUInt32,
+    DataSource, ExtensionConfigSource, Http2ProtocolOptions, HttpProtocolOptions, RuntimeUInt32,
     SubstitutionFormatString, TypedExtensionConfig, data_source,
 };
 use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType as FilterConfig;
@@ -40,10 +40,21 @@ use ombre_policy::duration::Millis;
 use ombre_policy::policy::Listener;
 use prost::Name;
 
-use super::proto::{address, ads, duration, flag, matcher, number};
+use super::proto::{
+    CONNECTION_BUFFER, address, ads, ads_within, duration, flag, http2_windows, matcher, number,
+};
 use super::{extension, tls};
 
 const LOG_LINE: &str = "%START_TIME% %REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %DURATION%ms cluster=%UPSTREAM_CLUSTER% decision=\"%REQ(X-OMBRE-DECISION)%\" id=%REQ(X-REQUEST-ID)%\n";
+
+/// How long a listener waits for the filter; then what stands in for it serves.
+const FILTER_PATIENCE: Millis = Millis::from_secs(15);
+/// How long a client may take for the head of a request.
+const HEAD_TIMEOUT: Millis = Millis::from_secs(10);
+/// How long a request may go on without a byte in either direction.
+const SILENCE: Millis = Millis::from_secs(5 * 60);
+/// Requests of one HTTP/2 connection at a time.
+const STREAMS: u32 = 100;
 
 pub(super) fn message(listener: &Listener) -> Message {
     let manager = Filter {
@@ -53,6 +64,7 @@ pub(super) fn message(listener: &Listener) -> Message {
     Message {
         name: listener.name.clone(),
         address: Some(address(&listener.address)),
+        per_connection_buffer_limit_bytes: number(CONNECTION_BUFFER),
         filter_chains: vec![FilterChain {
             filters: vec![manager],
             transport_socket: listener.tls.as_ref().map(tls::downstream),
@@ -80,6 +92,12 @@ fn manager(name: &str) -> HttpConnectionManager {
         merge_slashes: true,
         path_with_escaped_slashes_action: PathWithEscapedSlashesAction::UnescapeAndForward.into(),
         max_request_headers_kb: number(96),
+        request_headers_timeout: Some(duration(HEAD_TIMEOUT)),
+        stream_idle_timeout: Some(duration(SILENCE)),
+        http2_protocol_options: Some(Http2ProtocolOptions {
+            max_concurrent_streams: number(STREAMS),
+            ..http2_windows()
+        }),
         common_http_protocol_options: Some(HttpProtocolOptions {
             max_headers_count: number(400),
             idle_timeout: Some(duration(Millis::from_secs(3600))),
@@ -123,7 +141,7 @@ fn filter() -> HttpFilter {
     HttpFilter {
         name: extension::NAME.to_owned(),
         config_type: Some(ConfigType::ConfigDiscovery(ExtensionConfigSource {
-            config_source: Some(ads()),
+            config_source: Some(ads_within(FILTER_PATIENCE)),
             default_config: Some(pack_any(SetMetadata::default())),
             type_urls: vec![Wasm::type_url(), SetMetadata::type_url()],
             ..ExtensionConfigSource::default()

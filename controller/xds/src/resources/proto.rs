@@ -9,7 +9,7 @@ use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendA
 use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
 use envoy_types::pb::envoy::config::core::v3::{
     Address, AggregatedConfigSource, ApiVersion, ConfigSource, DataSource, HeaderValue,
-    HeaderValueOption, SocketAddress,
+    HeaderValueOption, Http2ProtocolOptions, SocketAddress,
 };
 use envoy_types::pb::envoy::r#type::matcher::v3::StringMatcher;
 use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
@@ -18,6 +18,21 @@ use ombre_policy::duration::Millis;
 
 /// A request header by which the filter says where a request goes.
 pub(super) const CLUSTER_HEADER: &str = "x-ombre-cluster";
+
+/// So many bytes of a connection wait in Envoy at most. This and what is said of HTTP/2 are Envoy's
+/// recommendations for an edge proxy: its own defaults would let one client take 256 MiB.
+pub(super) const CONNECTION_BUFFER: u32 = 32 << 10;
+const STREAM_WINDOW: u32 = 64 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+
+/// How many bytes may be on their way to Envoy in one stream and in one connection.
+pub(super) fn http2_windows() -> Http2ProtocolOptions {
+    Http2ProtocolOptions {
+        initial_stream_window_size: number(STREAM_WINDOW),
+        initial_connection_window_size: number(CONNECTION_WINDOW),
+        ..Http2ProtocolOptions::default()
+    }
+}
 
 pub(super) fn address(address: &SocketAddr) -> Address {
     named_address(&address.ip().to_string(), address.port())
@@ -34,9 +49,16 @@ pub(super) fn named_address(host: &str, port: u16) -> Address {
     }
 }
 
-/// Over the stream on which everything else comes.
+/// Over the stream on which everything else comes. Envoy waits for it as long as it takes: a listener
+/// without routes, or a cluster without hosts, would be worse than none.
 pub(super) fn ads() -> ConfigSource {
+    ads_within(Millis::ZERO)
+}
+
+/// The same, for as long as Envoy is to wait before it goes on without; zero is for ever.
+pub(super) fn ads_within(patience: Millis) -> ConfigSource {
     ConfigSource {
+        initial_fetch_timeout: Some(duration(patience)),
         config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
         resource_api_version: ApiVersion::V3.into(),
         ..ConfigSource::default()

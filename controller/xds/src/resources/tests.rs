@@ -55,7 +55,7 @@ clusters:
     connect_timeout: 1250ms
     http2: true
     tls: { sni: a.b, ca: ca.pem, cert: c.pem, key: k.pem, san: [a.b, "spiffe://x/y", 10.0.0.2] }
-    circuit_breakers: { connections: 1, pending: 2, requests: 3, retries: 0 }
+    circuit_breakers: { connections: 1, pending: 2, requests: 3 }
     outlier_detection: { consecutive_5xx: 4, consecutive_local_origin_failure: 6, interval: 7s, base_ejection: 8s, max_ejection_percent: 0 }
   - { name: dns, dns: "a.b:9", tls: { ca: ca.pem }, outlier_detection: off }
 listeners:
@@ -215,7 +215,8 @@ fn a_cluster_has_what_the_policy_says() {
     assert_eq!(cluster.connect_timeout, span(1, 250_000_000));
     let eds = ClusterDiscoveryType::Type(DiscoveryType::Eds.into());
     assert_eq!(cluster.cluster_discovery_type, Some(eds));
-    assert!(cluster.eds_cluster_config.unwrap().eds_config.is_some());
+    let eds = cluster.eds_cluster_config.unwrap().eds_config.unwrap();
+    assert_eq!(eds.initial_fetch_timeout, span(0, 0), "not without hosts");
     assert_eq!(cluster.load_assignment, None);
     let limits = &cluster.circuit_breakers.unwrap().thresholds[0];
     let value = |number: Option<envoy_types::pb::google::protobuf::UInt32Value>| {
@@ -224,7 +225,6 @@ fn a_cluster_has_what_the_policy_says() {
     assert_eq!(value(limits.max_connections), Some(1));
     assert_eq!(value(limits.max_pending_requests), Some(2));
     assert_eq!(value(limits.max_requests), Some(3));
-    assert_eq!(value(limits.max_retries), Some(0));
     let outlier = cluster.outlier_detection.unwrap();
     assert!(outlier.split_external_local_origin_errors);
     assert_eq!(value(outlier.consecutive_5xx), Some(4));
@@ -234,6 +234,10 @@ fn a_cluster_has_what_the_policy_says() {
     assert_eq!(value(outlier.max_ejection_percent), Some(0));
     let options = cluster.typed_extension_protocol_options;
     assert!(options.contains_key("envoy.extensions.upstreams.http.v3.HttpProtocolOptions"));
+    assert_eq!(
+        value(cluster.per_connection_buffer_limit_bytes),
+        Some(32_768)
+    );
     let plain: Cluster = resource(Type::Cluster, "plain");
     assert!(plain.typed_extension_protocol_options.is_empty());
     assert_eq!(plain.transport_socket, None);
@@ -320,6 +324,8 @@ fn a_listener_names_no_cluster_and_gets_the_rest_by_ads() {
         panic!("routes do not come by RDS");
     };
     assert_eq!(rds.route_config_name, "open");
+    let source = rds.config_source.unwrap();
+    assert_eq!(source.initial_fetch_timeout, span(0, 0), "nor routes");
     let [filter, router] = &manager.http_filters[..] else {
         panic!("not two filters");
     };
@@ -329,9 +335,34 @@ fn a_listener_names_no_cluster_and_gets_the_rest_by_ads() {
         panic!("the filter does not come by ECDS");
     };
     assert!(!source.apply_default_config_without_warming);
+    let from = source.config_source.as_ref().unwrap();
+    assert_eq!(from.initial_fetch_timeout, span(15, 0), "the default waits");
     let default = source.default_config.as_ref().unwrap();
     assert!(source.type_urls.contains(&default.type_url));
     assert!(source.type_urls.contains(&Wasm::type_url()));
+}
+
+#[test]
+fn one_client_takes_no_more_than_its_share() {
+    let listener: Listener = resource(Type::Listener, "open");
+    let manager = manager("open");
+    let http2 = manager.http2_protocol_options.unwrap();
+    let idle = manager.common_http_protocol_options.unwrap().idle_timeout;
+    for (name, limit, expected) in [
+        ("buffer", listener.per_connection_buffer_limit_bytes, 32_768),
+        ("streams", http2.max_concurrent_streams, 100),
+        ("stream window", http2.initial_stream_window_size, 65_536),
+        (
+            "connection window",
+            http2.initial_connection_window_size,
+            1_048_576,
+        ),
+    ] {
+        assert_eq!(limit.map(|limit| limit.value), Some(expected), "{name}");
+    }
+    assert_eq!(manager.request_headers_timeout, span(10, 0));
+    assert_eq!(manager.stream_idle_timeout, span(300, 0));
+    assert_eq!(idle, span(3600, 0));
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::message::{self, Flavor};
 use crate::node::Node;
 use crate::registry::Seat;
 use crate::session::{Event, Session};
-use crate::snapshot::{Revisions, Type, Version};
+use crate::snapshot::{Revisions, Snapshot, Type, Version};
 
 /// What is sent is of the newest snapshot, or of the one before while clusters are still being added.
 const MOST_FILTERS: usize = 64;
@@ -42,6 +42,8 @@ struct Talk<W: Wire> {
     told: Option<(Version, Revisions)>,
     /// What lies in the filter that was accepted last.
     filter: Option<Revisions>,
+    /// Has not been asked yet what is to be done while its clusters are being added.
+    newest: Option<Arc<dyn Catalog>>,
     bucket: Bucket,
     inbound: Streaming<W::Asked>,
     outbound: mpsc::Sender<Result<W::Told, Status>>,
@@ -155,6 +157,7 @@ impl<W: Wire> Talk<W> {
             filters: VecDeque::new(),
             told: None,
             filter: None,
+            newest: None,
             bucket: Bucket::new(burst, rate, Instant::now()),
             inbound,
             outbound,
@@ -169,7 +172,7 @@ impl<W: Wire> Talk<W> {
         self.aim(&feed.borrow_and_update().clone());
         self.take(first)?;
         loop {
-            for response in self.session.responses() {
+            for response in self.responses() {
                 debug!(node = self.node.id(), kind = response.kind.short(), version = %response.version, "xds push");
                 self.shared.observer.sent(response.kind);
                 if W::FLAVOR == Flavor::Sotw && response.kind == Type::Cluster {
@@ -201,6 +204,27 @@ impl<W: Wire> Talk<W> {
             return;
         };
         let snapshot = catalog.snapshot(&self.node);
+        self.know_filter(&snapshot);
+        self.session.aim(snapshot);
+        self.newest = Some(Arc::clone(catalog));
+    }
+
+    /// What is to be sent now. An Envoy that has to wait for clusters gets the newest decisions at once,
+    /// with the policy that it has; one that need not wait gets them with the newest policy.
+    fn responses(&mut self) -> Vec<message::Response> {
+        let mut responses = self.session.responses();
+        let newest = self.newest.take();
+        if let Some(policy) = self.session.waits_with()
+            && let Some(filter) = newest.and_then(|newest| newest.meanwhile(policy))
+        {
+            self.know_filter(&filter);
+            self.session.meanwhile(filter);
+            responses.extend(self.session.responses());
+        }
+        responses
+    }
+
+    fn know_filter(&mut self, snapshot: &Snapshot) {
         for filter in snapshot.of(Type::Extension).values() {
             self.filters
                 .push_back((filter.version(), snapshot.revisions()));
@@ -208,7 +232,6 @@ impl<W: Wire> Talk<W> {
         while self.filters.len() > MOST_FILTERS {
             self.filters.pop_front();
         }
-        self.session.aim(snapshot);
     }
 
     /// Takes note of the filter in a response, if there is one.

@@ -329,6 +329,66 @@ async fn state_of_the_world_is_pushed_in_order_and_the_registry_follows() {
     assert_eq!(running.registry.list()[0].applied, Some(revisions));
 }
 
+/// A newer policy, and the filter of an older one under newer decisions.
+struct Decided {
+    newest: Arc<Snapshot>,
+    policy: Revision,
+    filter: Arc<Snapshot>,
+}
+
+impl Catalog for Decided {
+    fn snapshot(&self, _: &Node) -> Arc<Snapshot> {
+        Arc::clone(&self.newest)
+    }
+
+    fn meanwhile(&self, policy: Revision) -> Option<Arc<Snapshot>> {
+        (policy == self.policy).then(|| Arc::clone(&self.filter))
+    }
+}
+
+#[tokio::test]
+async fn decisions_are_in_force_while_a_cluster_is_slow() {
+    let running = Running::start(Limits::default(), None).await;
+    let mut talk = running.sotw().await;
+    running.put(snapshot(5, &["a"]));
+    talk.say(asked(Type::Cluster, &[])).await;
+    talk.say(asked_again(Type::Extension.url(), &["ombre"]))
+        .await;
+    for names in [&[][..], &["ombre"]] {
+        let response = talk.hear().await;
+        talk.answer(&response, names, None).await;
+    }
+    let applied = |policy, decisions| {
+        let revisions = Revisions {
+            policy: Revision::new(policy),
+            decisions: Revision::new(decisions),
+        };
+        move |entry: &crate::registry::Entry| entry.applied == Some(revisions)
+    };
+    running.until("the first policy", applied(5, 6)).await;
+    let mut filter = Snapshot::new(Revisions {
+        policy: Revision::new(5),
+        decisions: Revision::new(9),
+    });
+    filter.insert(Type::Extension, Resource::new("ombre", b"decided".to_vec()));
+    running.feed.send_replace(Some(Arc::new(Decided {
+        newest: Arc::new(snapshot(8, &["a", "b"])),
+        policy: Revision::new(5),
+        filter: Arc::new(filter),
+    })));
+    let slow = talk.hear().await;
+    assert_eq!(values(&slow), ["a", "b"]);
+    let decided = talk.hear().await;
+    assert_eq!(values(&decided), ["decided"]);
+    talk.answer(&decided, &["ombre"], None).await;
+    running.until("the decision", applied(5, 9)).await;
+    talk.answer(&slow, &[], None).await;
+    let newest = talk.hear().await;
+    assert_eq!(newest.type_url, Type::Extension.url());
+    talk.answer(&newest, &["ombre"], None).await;
+    running.until("the newest policy", applied(8, 9)).await;
+}
+
 #[tokio::test]
 async fn delta_says_what_changed_and_what_is_gone() {
     let running = Running::start(Limits::default(), None).await;

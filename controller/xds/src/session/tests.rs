@@ -318,6 +318,75 @@ fn a_refused_change_of_a_cluster_does_not_hold_up_a_decision() {
     }
 }
 
+/// The filter of a snapshot under newer decisions: it refers to the same clusters.
+fn decided(snapshot: &Snapshot, decision: usize) -> Arc<Snapshot> {
+    let mut decided = Snapshot::default();
+    for (name, resource) in snapshot.of(Type::Extension) {
+        let mut body = resource.body().to_vec();
+        // No body that `renewed` makes: what was refused once is not sent again.
+        body.extend(vec![b','; decision + 2]);
+        decided.insert(Type::Extension, Resource::new(name, body));
+    }
+    Arc::new(decided)
+}
+
+#[test]
+fn a_cluster_that_is_slow_or_refused_does_not_hold_up_a_decision() {
+    let cases = FLAVORS.map(|flavor| [(flavor, false), (flavor, true)]);
+    for (flavor, refused) in cases.into_iter().flatten() {
+        let old = snapshot(&[("v1", 1)]);
+        let (mut session, mut client) = connect(flavor, &old);
+        settle(&mut session, &mut client);
+        let target = snapshot(&[("v1", 1), ("v2", 1)]);
+        session.aim(Arc::clone(&target));
+        let mut clusters = session.responses();
+        assert_eq!(clusters.len(), 1, "{flavor:?} {clusters:?}");
+        if refused {
+            client.inbox.append(&mut clusters);
+            take_one(&mut session, &mut client, true);
+            assert!(session.standing(Type::Cluster).rejected.is_some());
+        }
+        // The clusters are not there, and still: each decision is heard of, also after a newer target.
+        let last = snapshot(&[("v3", 1)]);
+        let targets = [&target, &target, &last].into_iter().enumerate();
+        for (number, target) in targets.take(if refused { 2 } else { 3 }) {
+            session.aim(Arc::clone(target));
+            assert_eq!(session.responses(), [], "{flavor:?}: the decision before");
+            assert_eq!(session.waits_with(), Some(old.revisions().policy));
+            let filter = decided(&old, number);
+            session.meanwhile(Arc::clone(&filter));
+            client.inbox.extend(session.responses());
+            take_one(&mut session, &mut client, false);
+            let has = client.of(Type::Extension);
+            assert_eq!(has, *filter.of(Type::Extension), "{flavor:?}");
+            assert_eq!(client.of(Type::Route), *old.of(Type::Route), "{flavor:?}");
+        }
+        session.aim(Arc::clone(&last));
+        client.inbox.extend(clusters);
+        client.inbox.extend(session.responses());
+        settle(&mut session, &mut client);
+        assert!(client.has_exactly(&last), "{flavor:?}");
+        assert_eq!(session.waits_with(), None);
+    }
+}
+
+#[test]
+fn a_client_that_need_not_wait_is_switched_once() {
+    for flavor in FLAVORS {
+        let old = snapshot(&[("v1", 1)]);
+        let (mut session, mut client) = connect(flavor, &old);
+        settle(&mut session, &mut client);
+        let mut target = copy(&old);
+        target.insert(Type::Extension, Resource::new("ombre", b"v1,".to_vec()));
+        session.aim(Arc::new(target));
+        session.meanwhile(decided(&old, 5));
+        let said = session.responses();
+        let bodies: Vec<_> = said.iter().flat_map(|one| &one.resources).collect();
+        assert_eq!(bodies.len(), 1, "{flavor:?} {said:?}");
+        assert_eq!(bodies[0].body(), b"v1,", "{flavor:?}");
+    }
+}
+
 #[test]
 fn a_client_that_resumes_keeps_what_its_routes_refer_to() {
     for flavor in FLAVORS {
@@ -374,6 +443,7 @@ fn too_many_names_end_the_stream() {
 #[derive(Clone, Debug)]
 enum Step {
     Aim(Vec<(usize, u8)>),
+    Decide(usize),
     Take,
     Refuse,
 }
@@ -383,6 +453,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         .prop_map(|clusters| clusters.into_iter().collect());
     let step = prop_oneof![
         2 => clusters.prop_map(Step::Aim),
+        1 => (0..3usize).prop_map(Step::Decide),
         6 => Just(Step::Take),
         1 => Just(Step::Refuse),
     ];
@@ -402,6 +473,16 @@ proptest! {
                     let clusters: Vec<(&str, u8)> = clusters.iter().map(|(name, version)| (names[*name], *version)).collect();
                     session.aim(snapshot(&clusters));
                     client.inbox.extend(session.responses());
+                }
+                Step::Decide(decision) => {
+                    let filter = match session.stage() {
+                        Stage::Adding { serving: Some(serving), .. } => Some(decided(serving, decision)),
+                        _ => None,
+                    };
+                    if let Some(filter) = filter {
+                        session.meanwhile(filter);
+                        client.inbox.extend(session.responses());
+                    }
                 }
                 Step::Take => take_one(&mut session, &mut client, false),
                 Step::Refuse => take_one(&mut session, &mut client, refusing),
