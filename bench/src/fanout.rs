@@ -41,8 +41,8 @@ struct Measured {
     /// Per change: until the median and until the last client had it.
     medians: Vec<Duration>,
     lasts: Vec<Duration>,
-    /// Of the controller, in bytes.
-    memory_per_client: f64,
+    /// Of the controller, in bytes: when all wait for the first time, and after the changes.
+    memory_per_client: [f64; 2],
     /// Of the controller for one client and change.
     cpu_per_client: Duration,
 }
@@ -88,7 +88,8 @@ async fn crowd(clients: usize, changes: usize) -> Result<Measured> {
     // The first answer to each is what is there already.
     arrivals(&mut news, &mut tasks, clients, 0).await?;
     all_wait(address, clients).await?;
-    let memory_per_client = (memory::of(process.id())? - before) / clients as f64;
+    let each = || anyhow::Ok((memory::of(process.id())? - before) / clients as f64);
+    let memory_at_first = each()?;
     let http = http::client()?;
     let (mut medians, mut lasts, mut used) = (Vec::new(), Vec::new(), Duration::ZERO);
     let mut newest = 0;
@@ -122,7 +123,7 @@ async fn crowd(clients: usize, changes: usize) -> Result<Measured> {
         clients,
         medians,
         lasts,
-        memory_per_client,
+        memory_per_client: [memory_at_first, each()?],
         cpu_per_client: used / count.max(1),
     })
 }
@@ -229,17 +230,17 @@ async fn waiting(address: SocketAddr) -> Result<usize> {
 fn markdown(all: &[Measured]) -> String {
     let mut text =
         "| clients | changes | half of them have it, ms | the last has it, ms: median / longest | \
-                    controller's CPU per client, µs | memory per waiting client, KB |\n\
+                    controller's CPU per client, µs | memory per waiting client, KB: at first / after the changes |\n\
                     | --- | --- | --- | --- | --- | --- |\n"
             .to_owned();
     for row in all {
         let [half, median, longest] = row.milliseconds();
+        let [at_first, after] = row.memory_per_client.map(|bytes| bytes / 1024.0);
         text.push_str(&format!(
-            "| {} | {} | {half:.0} | {median:.0} / {longest:.0} | {:.0} | {:.1} |\n",
+            "| {} | {} | {half:.0} | {median:.0} / {longest:.0} | {:.0} | {at_first:.1} / {after:.1} |\n",
             row.clients,
             row.lasts.len(),
             row.cpu_per_client.as_secs_f64() * 1e6,
-            row.memory_per_client / 1024.0
         ));
     }
     text
@@ -256,6 +257,7 @@ impl Measured {
 
     fn json(&self) -> Value {
         let [half, median, longest] = self.milliseconds();
+        let [at_first, after] = self.memory_per_client;
         json!({
             "clients": self.clients,
             "changes": self.lasts.len(),
@@ -263,7 +265,8 @@ impl Measured {
             "last_median_ms": median,
             "last_longest_ms": longest,
             "cpu_per_client_us": self.cpu_per_client.as_secs_f64() * 1e6,
-            "memory_per_client_bytes": self.memory_per_client,
+            "memory_per_client_bytes": at_first,
+            "memory_per_client_after_changes_bytes": after,
         })
     }
 }

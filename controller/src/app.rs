@@ -17,10 +17,11 @@ use std::time::{Duration, SystemTime};
 
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
-use axum::middleware::from_fn_with_state;
 use axum::{Extension, Router};
 use tokio::sync::watch;
+use tower_http::validate_request::ValidateRequestHeaderLayer;
 
+use crate::app::host::Hosts;
 use crate::engine::Handle;
 use crate::error::ApiError;
 use crate::metrics::Metrics;
@@ -53,6 +54,9 @@ pub struct App {
 
 /// The API.
 pub fn router(app: App) -> Router {
+    let hosts = ValidateRequestHeaderLayer::custom(Hosts {
+        local_only: app.loopback,
+    });
     let (router, document) = openapi::routes().split_for_parts();
     router
         .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "there is nothing at this path"))
@@ -62,9 +66,12 @@ pub fn router(app: App) -> Router {
                 "this path does not take this method",
             )
         })
-        .layer(Extension(Arc::new(document)))
-        .layer(DefaultBodyLimit::max(LARGEST_BODY))
-        .layer(from_fn_with_state(app.clone(), host::check))
+        // All in one, since each layer costs every poll that waits another box.
+        .layer((
+            hosts,
+            DefaultBodyLimit::max(LARGEST_BODY),
+            Extension(Arc::new(document)),
+        ))
         .with_state(app)
 }
 

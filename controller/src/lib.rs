@@ -24,6 +24,7 @@ pub mod remote;
 #[cfg(test)]
 mod sample;
 pub mod serve;
+pub mod server;
 pub mod simulate;
 pub mod source;
 pub mod state;

@@ -23,6 +23,7 @@ use crate::metrics::Metrics;
 use crate::nodes::Nodes;
 use crate::notify::webhooks;
 use crate::publish::Publisher;
+use crate::server::{self, Limits};
 use crate::state::StateDir;
 use crate::xds::Xds;
 
@@ -79,14 +80,19 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let loading = tokio::spawn(loader.run(stopped.clone()));
     let releasing = tokio::spawn(releases.run(stop.subscribe()));
     info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
-    let server = tokio::spawn(serve(listener, app, stopped));
+    let server = tokio::spawn(server::serve(
+        listener,
+        router(app),
+        Limits::default(),
+        stopped,
+    ));
     let signal = told_to_end().await?;
     info!(signal, "ending");
     stop.send_replace(true);
     // Waiting polls are answered and streams ended at once; whoever is slower than this is left behind.
     let farewell = Instant::now() + FAREWELL;
     if let Ok(ended) = timeout_at(farewell, server).await {
-        ended??;
+        ended?;
     }
     if let Some(discovery) = discovery
         && let Ok(ended) = timeout_at(farewell, discovery).await
@@ -119,19 +125,6 @@ fn releases(
         clock: Clock::start(),
     };
     Ok(Start::new(&args.state_dir, parts)?)
-}
-
-async fn serve(
-    listener: TcpListener,
-    app: App,
-    mut stopped: watch::Receiver<bool>,
-) -> std::io::Result<()> {
-    // As it is, a router would build all of its tables anew for each connection, 10 KB of them.
-    axum::serve(listener, router(app).into_make_service())
-        .with_graceful_shutdown(async move {
-            let _ = stopped.wait_for(|stop| *stop).await;
-        })
-        .await
 }
 
 async fn told_to_end() -> std::io::Result<&'static str> {

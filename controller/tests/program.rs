@@ -8,7 +8,8 @@
 )]
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -58,7 +59,19 @@ struct Serving {
 
 impl Serving {
     fn start(dir: &Path) -> Self {
-        let mut child = ombre(dir)
+        Self::run(&mut ombre(dir))
+    }
+
+    /// With at most so many open files.
+    fn with_files(dir: &Path, files: usize) -> Self {
+        let mut limited = Command::new("/bin/sh");
+        limited.current_dir(dir).env_clear();
+        let script = format!("ulimit -n {files} && exec \"$0\" \"$@\"");
+        Self::run(limited.args(["-c", &script, env!("CARGO_BIN_EXE_ombre")]))
+    }
+
+    fn run(command: &mut Command) -> Self {
+        let mut child = command
             .args(["serve", "--policy", "policy.yaml", "--state-dir", "state"])
             .args(["--listen", "127.0.0.1:0", "--log-format", "json"])
             .stderr(Stdio::piped())
@@ -235,6 +248,25 @@ fn serve_answers_until_it_is_told_to_end_and_then_ends_well() {
     );
     assert!(text(&output.stderr).contains("is in use by another ombre"));
     assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn connections_wait_while_no_file_is_left_and_are_taken_when_there_is_one() {
+    let dir = dir_with(&[("policy.yaml", POLICY)]);
+    let mut serving = Serving::with_files(dir.path(), 64);
+    serving.until("policy published");
+    let connect = || TcpStream::connect(&serving.address).unwrap();
+    let crowd: Vec<_> = (0..64).map(|_| connect()).collect();
+    let mut waiting = connect();
+    let request = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    waiting.write_all(request).unwrap();
+    serving.until("connections cannot be accepted");
+    drop(crowd);
+    let mut answer = String::new();
+    waiting.set_read_timeout(Some(SOON)).unwrap();
+    waiting.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(serving.terminate().code(), Some(0));
 }
 
 const RELEASED: &str = "    unit: [{ header: x-user-id }]

@@ -8,9 +8,8 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use ombre_policy::document::{Kind, Revision};
-use tokio::sync::watch;
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 use tracing::error;
 
 use crate::app::App;
@@ -35,12 +34,41 @@ const LARGEST_AHEAD: Revision = Revision::new(1 << 53);
 #[utoipa::path(get, path = "/v1/delivery/{kind}", operation_id = "poll", tag = "delivery",
     params(("kind" = String, Path, description = "`policy` or `decisions`"), ("after" = Option<u64>, Query, description = "the revision that is there already; 0 when it is left out")),
     responses((status = 200, description = "a document that is newer", body = inline(shapes::Document), content_type = "application/octet-stream", headers(("x-ombre-revision" = u64, description = "its revision"))), (status = 304, description = "nothing newer within half a minute"), Invalid, Missing))]
-pub async fn poll(
+pub fn poll(
     State(app): State<App>,
     Path(kind): Path<String>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
-) -> Result<Response, ApiError> {
+) -> impl Future<Output = Result<Response, ApiError>> + Send {
+    // No `async fn`: it would keep all that it is called with for as long as the poll waits.
+    let asked = asked(&app, &kind, query.as_deref().unwrap_or_default(), &headers);
+    async move {
+        let (kind, after, waiting) = asked?;
+        let document = wait(&app, kind, after).await;
+        // When the client goes away first, this is never reached.
+        if let Some(waiting) = waiting {
+            waiting.answered();
+        }
+        match document {
+            Some(document) => {
+                app.metrics.poll(kind, Poll::Delivered);
+                Ok(answer(document))
+            }
+            None => {
+                app.metrics.poll(kind, Poll::NothingNew);
+                Ok(StatusCode::NOT_MODIFIED.into_response())
+            }
+        }
+    }
+}
+
+/// Which document is asked for, what the client has of it, and that it waits.
+fn asked(
+    app: &App,
+    kind: &str,
+    query: &str,
+    headers: &HeaderMap,
+) -> Result<(Kind, Revision, Option<Waiting>), ApiError> {
     let kind = [Kind::Policy, Kind::Decisions]
         .into_iter()
         .find(|known| known.name() == kind)
@@ -48,7 +76,7 @@ pub async fn poll(
             let detail = "no such document; there are `policy` and `decisions`";
             ApiError::new(StatusCode::NOT_FOUND, detail)
         })?;
-    let after = after(query.as_deref().unwrap_or_default())?;
+    let after = after(query)?;
     let ours = app.publisher.documents().revision(kind).unwrap_or_default();
     if after > ours.max(LARGEST_AHEAD) {
         let detail = format!(
@@ -56,36 +84,13 @@ pub async fn poll(
         );
         return Err(ApiError::new(StatusCode::BAD_REQUEST, detail));
     }
-    app.nodes.polled(&headers, kind, after, steady());
-    let waiting = Waiting::begin(&app.nodes, &headers);
-    // They hold the buffer that they were read into, 8 KB for as long as the poll waits.
-    drop(headers);
-    let news = app.publisher.documents().subscribe(kind);
-    let deadline = Instant::now() + patience(app.patience);
-    let document = wait(&app, kind, after, news, deadline).await;
-    // When the client goes away first, this is never reached.
-    if let Some(waiting) = waiting {
-        waiting.answered();
-    }
-    match document {
-        Some(document) => {
-            app.metrics.poll(kind, Poll::Delivered);
-            Ok(answer(document))
-        }
-        None => {
-            app.metrics.poll(kind, Poll::NothingNew);
-            Ok(StatusCode::NOT_MODIFIED.into_response())
-        }
-    }
+    app.nodes.polled(headers, kind, after, steady());
+    let waiting = Waiting::begin(&app.nodes, headers);
+    Ok((kind, after, waiting))
 }
 
-async fn wait(
-    app: &App,
-    kind: Kind,
-    after: Revision,
-    mut news: watch::Receiver<Option<Published>>,
-    deadline: Instant,
-) -> Option<Published> {
+async fn wait(app: &App, kind: Kind, after: Revision) -> Option<Published> {
+    let mut news = app.publisher.documents().subscribe(kind);
     let mut stop = app.stop.clone();
     let mut found = async || {
         loop {
@@ -110,7 +115,7 @@ async fn wait(
         }
     };
     tokio::select! {
-        found = timeout_at(deadline, found()) => found.ok().flatten(),
+        found = timeout(patience(app.patience), found()) => found.ok().flatten(),
         _ = stop.wait_for(|stop| *stop) => None,
     }
 }

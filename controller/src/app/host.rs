@@ -3,23 +3,32 @@
 
 use std::net::IpAddr;
 
-use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
-use axum::middleware::Next;
+use axum::body::Body;
+use axum::http::{Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use tower_http::validate_request::ValidateRequest;
 
-use crate::app::App;
 use crate::error::ApiError;
 
 /// Refuses requests that were sent to a name that a stranger could own.
-pub async fn check(State(app): State<App>, request: Request, next: Next) -> Response {
-    let host = request.headers().get(header::HOST);
-    let host = host.map_or("localhost", |host| host.to_str().unwrap_or("."));
-    if !app.loopback || is_local(host) {
-        return next.run(request).await;
+#[derive(Clone, Copy, Debug)]
+pub struct Hosts {
+    /// Whether there is anything to refuse: who serves other machines has names that are not known here.
+    pub local_only: bool,
+}
+
+impl<B> ValidateRequest<B> for Hosts {
+    type ResponseBody = Body;
+
+    fn validate(&mut self, request: &mut Request<B>) -> Result<(), Response> {
+        let host = request.headers().get(header::HOST);
+        let host = host.map_or("localhost", |host| host.to_str().unwrap_or("."));
+        if !self.local_only || is_local(host) {
+            return Ok(());
+        }
+        let detail = "this address serves its own machine; use `localhost`, an IP address or a name without a dot";
+        Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, detail).into_response())
     }
-    let detail = "this address serves its own machine; use `localhost`, an IP address or a name without a dot";
-    ApiError::new(StatusCode::MISDIRECTED_REQUEST, detail).into_response()
 }
 
 /// An IP address or a name without a dot (which Envoy's clusters are called, and which nobody
