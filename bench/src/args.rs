@@ -22,6 +22,15 @@ pub(crate) enum What {
     /// What `requests` starts: an external processor.
     #[command(hide = true)]
     Processor { listen: SocketAddr },
+    /// What `counts` runs: decisions.
+    #[command(hide = true)]
+    Decide {
+        document: PathBuf,
+        requests: PathBuf,
+        rounds: u64,
+        #[arg(long)]
+        write: bool,
+    },
 }
 
 /// What is measured for itself.
@@ -61,6 +70,8 @@ pub(crate) enum Part {
     Failback,
     /// Policies by their number of routes: to load, to take, and to look up.
     Plans,
+    /// Instructions of a decision, by valgrind.
+    Counts,
 }
 
 fn named_path(text: &str) -> Result<(String, PathBuf), String> {

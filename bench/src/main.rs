@@ -2,6 +2,7 @@
 
 mod args;
 mod changes;
+mod counts;
 mod cpu;
 mod failback;
 mod fanout;
@@ -31,5 +32,11 @@ fn main() -> Result<()> {
         None => Runtime::new()?.block_on(parts::all(effort)),
         Some(What::Part(part)) => Runtime::new()?.block_on(part.measure(effort)),
         Some(What::Processor { listen }) => requests::processor::serve(listen),
+        Some(What::Decide {
+            document,
+            requests,
+            rounds,
+            write,
+        }) => counts::decide(&document, &requests, rounds, write),
     }
 }

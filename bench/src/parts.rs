@@ -10,7 +10,7 @@ use crate::args::Part;
 use crate::requests::{self, Effort};
 use crate::table::Table;
 use crate::xds::pushes::What as Pushed;
-use crate::{changes, failback, fanout, plans, report, takeover, xds};
+use crate::{changes, counts, failback, fanout, plans, report, takeover, xds};
 
 /// Clients and the routes of their policy.
 const CROWDS: [(usize, usize); 3] = [(1000, 3), (1000, 1000), (100, 10_000)];
@@ -33,12 +33,13 @@ pub(crate) async fn all(effort: Effort) -> Result<()> {
 
 impl Part {
     /// All of them, each by its name.
-    fn all() -> [(&'static str, Self); 10] {
+    fn all() -> [(&'static str, Self); 11] {
         let (build, only) = (Vec::new(), Vec::new());
         let (clients, routes) = (None, None);
         [
             ("requests", Self::Requests { build, only }),
             ("node", Self::Node),
+            ("counts", Self::Counts),
             ("memory", Self::Memory),
             ("changes", Self::Changes),
             ("fanout", Self::Fanout),
@@ -71,6 +72,7 @@ impl Part {
             Self::Takeover => takeover::measure().await,
             Self::Failback => failback(effort).await,
             Self::Plans => plans(effort),
+            Self::Counts => counts::measure(),
         }
     }
 }
