@@ -69,7 +69,7 @@ impl Part {
                     }
                 }
             }
-            Self::Takeover => takeover::measure().await,
+            Self::Takeover => takeover::measure(effort.of(20, 5) as u64).await,
             Self::Failback => failback(effort).await,
             Self::Plans => plans(effort),
             Self::Counts => counts::measure(),
@@ -80,7 +80,7 @@ impl Part {
 async fn changes(effort: Effort) -> Result<()> {
     let mut table = Table::default();
     for routes in [3, 2000] {
-        changes::measure(Feed::File, routes, effort.of(300, 60), &mut table).await?;
+        changes::measure(Feed::File, routes, effort.of(300, 40), &mut table).await?;
     }
     print!("{table}");
     report::write("changes", &table.markdown(), &table.json())
@@ -90,7 +90,7 @@ async fn xds(effort: Effort) -> Result<()> {
     let mut table = Table::default();
     for feed in [Feed::Sotw, Feed::Delta] {
         // Each push is timed in one of two ways.
-        let pushes = effort.of(400, 100);
+        let pushes = effort.of(300, 60);
         for what in [
             Pushed::Routes,
             Pushed::Decisions(3),
@@ -99,7 +99,7 @@ async fn xds(effort: Effort) -> Result<()> {
             xds::pushes::measure(feed, what, pushes, &mut table).await?;
         }
         for routes in [3, 2000] {
-            changes::measure(feed, routes, effort.of(200, 40), &mut table).await?;
+            changes::measure(feed, routes, effort.of(120, 20), &mut table).await?;
         }
     }
     print!("{table}");
@@ -121,7 +121,7 @@ async fn crowd(effort: Effort, crowds: &[(usize, usize)]) -> Result<()> {
 
 async fn failback(effort: Effort) -> Result<()> {
     let mut table = Table::default();
-    failback::measure(effort.of(30, 10) as u64, &mut table).await?;
+    failback::measure(effort.of(32, 8) as u64, &mut table).await?;
     print!("{table}");
     report::write("failback", &table.markdown(), &table.json())
 }

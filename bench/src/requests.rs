@@ -29,9 +29,9 @@ use load::Connections;
 use stage::{Answers, Stage};
 
 /// Requests of one burst.
-const BURST: usize = 1200;
+const BURST: usize = 1000;
 /// Requests of a case before the first burst, so that all code is compiled and all is allocated.
-const WARM_UP: usize = 6000;
+const WARM_UP: usize = 2400;
 
 /// How much time may be spent.
 #[derive(Clone, Copy, Debug)]
@@ -81,12 +81,12 @@ pub(crate) fn run(effort: Effort, builds: &[(String, PathBuf)], only: &[String])
     for answers in [Answers::Nobody, Answers::Upstream] {
         let load_before = machine::load();
         let mut measured: Vec<Measured<'_>> = cases.iter().map(Measured::nothing).collect();
-        for start in 0..effort.of(6, 2) {
+        for start in 0..effort.of(8, 2) {
             let stage = Stage::start(&cases, answers, 1)?;
             if start == 0 && answers == Answers::Upstream {
                 text.push_str(&agreement::check(&stage, &cases)?);
             }
-            bursts(&stage, &mut measured, effort.of(25, 15))?;
+            bursts(&stage, &mut measured, effort.of(20, 12))?;
         }
         let load_after = machine::load();
         let table = table(&measured, answers, &load_before, &load_after);
