@@ -81,7 +81,7 @@ pub(crate) fn run(effort: Effort, builds: &[(String, PathBuf)], only: &[String])
     for answers in [Answers::Nobody, Answers::Upstream] {
         let load_before = machine::load();
         let mut measured: Vec<Measured<'_>> = cases.iter().map(Measured::nothing).collect();
-        for start in 0..effort.of(8, 2) {
+        for start in 0..effort.of(10, 2) {
             let stage = Stage::start(&cases, answers, 1)?;
             if start == 0 && answers == Answers::Upstream {
                 text.push_str(&agreement::check(&stage, &cases)?);
