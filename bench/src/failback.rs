@@ -55,6 +55,9 @@ struct Times {
     last: Duration,
 }
 
+/// From when to when.
+type Part = fn(&Times) -> [Duration; 2];
+
 /// The controller's events, line by line.
 struct Events {
     response: Response,
@@ -65,7 +68,7 @@ struct Events {
 pub(crate) async fn measure(rounds: u64, table: &mut Table) -> Result<()> {
     let stacks = (0..AT_A_TIME).map(|first| some((first..rounds).step_by(AT_A_TIME as usize)));
     let all = try_join_all(stacks).await?.concat();
-    let parts: [(&str, fn(&Times) -> [Duration; 2]); 5] = [
+    let parts: [(&str, Part); 5] = [
         ("1 fault -> the tick that shows it", |times| {
             [times.fault, times.seen]
         }),
