@@ -2,10 +2,10 @@
 //! outage trigger takes it out. Where the time goes is read from the controller's events and from the
 //! time at which its decision was published.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
+use futures_util::future::try_join_all;
 use ombre_tests::client::Ask;
 use ombre_tests::load::{Load, Shot};
 use ombre_tests::poll::{SOON, eventually};
@@ -17,6 +17,9 @@ use tokio::time::{sleep, timeout};
 
 use crate::table::Table;
 
+/// Rounds that run beside each other, each with a controller, an Envoy and upstreams of its own: a round
+/// is mostly waiting, and its load takes a sixth of a core.
+const AT_A_TIME: u64 = 4;
 const CONNECTIONS: usize = 8;
 const PACE: Duration = Duration::from_millis(8);
 /// How often it is looked whether v2 still gets requests: the resolution.
@@ -41,6 +44,7 @@ services:
 "#;
 
 /// When things happened, since the Unix epoch.
+#[derive(Clone)]
 struct Times {
     fault: Duration,
     /// The end of the first tick of which half failed.
@@ -51,6 +55,9 @@ struct Times {
     last: Duration,
 }
 
+/// From when to when.
+type Part = fn(&Times) -> [Duration; 2];
+
 /// The controller's events, line by line.
 struct Events {
     response: Response,
@@ -59,42 +66,46 @@ struct Events {
 
 /// Measures so many fail-backs.
 pub(crate) async fn measure(rounds: u64, table: &mut Table) -> Result<()> {
+    let stacks = (0..AT_A_TIME).map(|first| some((first..rounds).step_by(AT_A_TIME as usize)));
+    let all = try_join_all(stacks).await?.concat();
+    let parts: [(&str, Part); 5] = [
+        ("1 fault -> the tick that shows it", |times| {
+            [times.fault, times.seen]
+        }),
+        ("2 -> decided", |times| [times.seen, times.decided]),
+        ("3 -> kept and published", |times| {
+            [times.decided, times.published]
+        }),
+        ("4 -> last request of v2", |times| {
+            [times.published, times.last]
+        }),
+        ("all: fault -> last request of v2", |times| {
+            [times.fault, times.last]
+        }),
+    ];
+    for (name, part) in parts {
+        let took = all
+            .iter()
+            .map(part)
+            .map(|[from, to]| to.saturating_sub(from));
+        table.add(name.to_owned(), took.collect());
+    }
+    Ok(())
+}
+
+/// These rounds, one after the other, on parts of their own.
+async fn some(rounds: impl Iterator<Item = u64>) -> Result<Vec<Times>> {
     Stack::with(POLICY, async |stack| {
         let user = |number: u32| Ask::get("/shop/a").header("x-user-id", number.to_string());
         let shots = (0..200).map(|number| Shot::new("user", user(number), None));
         let address = stack.envoy.address();
         let load = Load::start(address, CONNECTIONS, PACE, shots.collect())?;
-        let mut parts: BTreeMap<&str, Vec<Duration>> = BTreeMap::new();
-        for round in 0..rounds {
-            let times = fail_back(stack, round).await?;
-            let since = |later: Duration, earlier: Duration| later.saturating_sub(earlier);
-            for (name, took) in [
-                (
-                    "1 fault -> the tick that shows it",
-                    since(times.seen, times.fault),
-                ),
-                ("2 -> decided", since(times.decided, times.seen)),
-                (
-                    "3 -> kept and published",
-                    since(times.published, times.decided),
-                ),
-                (
-                    "4 -> last request of v2",
-                    since(times.last, times.published),
-                ),
-                (
-                    "all: fault -> last request of v2",
-                    since(times.last, times.fault),
-                ),
-            ] {
-                parts.entry(name).or_default().push(took);
-            }
+        let mut all = Vec::new();
+        for round in rounds {
+            all.push(fail_back(stack, round).await?);
         }
         load.stop().await?;
-        for (name, samples) in parts {
-            table.add(name.to_owned(), samples);
-        }
-        Ok(())
+        Ok(all)
     })
     .await
 }

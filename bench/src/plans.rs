@@ -138,7 +138,7 @@ fn timed<T>(run: impl FnOnce() -> T) -> Result<(Duration, T)> {
     Ok((cpu::of(std::process::id())?.saturating_sub(before), out))
 }
 
-fn policy(routes: usize) -> String {
+pub(crate) fn policy(routes: usize) -> String {
     let mut out = String::from("apiVersion: ombre/v1\nservices:\n");
     for number in 0..routes {
         let service = number / PER_SERVICE;
@@ -169,7 +169,7 @@ fn path(number: usize, id: &str, rest: &str) -> String {
 }
 
 /// The headers of a request as Envoy has them.
-fn request(number: usize) -> Vec<u8> {
+pub(crate) fn request(number: usize) -> Vec<u8> {
     HeaderMap::encode(&[
         (":method", "GET".to_owned()),
         (":authority", "shop.example.com".to_owned()),

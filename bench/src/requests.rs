@@ -6,16 +6,18 @@
 
 mod agreement;
 mod cases;
-mod delivery;
+pub(crate) mod delivery;
 mod load;
 pub(crate) mod memory;
 mod mix;
 pub(crate) mod node;
-mod policies;
+pub(crate) mod policies;
+pub(crate) mod processor;
 mod stage;
 mod upstream;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -27,9 +29,9 @@ use load::Connections;
 use stage::{Answers, Stage};
 
 /// Requests of one burst.
-const BURST: usize = 1200;
+const BURST: usize = 1000;
 /// Requests of a case before the first burst, so that all code is compiled and all is allocated.
-const WARM_UP: usize = 6000;
+const WARM_UP: usize = 2400;
 
 /// How much time may be spent.
 #[derive(Clone, Copy, Debug)]
@@ -38,16 +40,22 @@ pub(crate) enum Effort {
     Full,
 }
 
-/// What one case cost, for each start of Envoy round by round, in microseconds per request.
+/// What one case cost, in microseconds per request.
 struct Measured<'a> {
     case: &'a Case,
+    /// Envoy, for each start of it round by round.
     starts: Vec<Vec<f64>>,
+    /// The server that Envoy asks, if it does.
+    asked: Vec<f64>,
 }
 
 impl<'a> Measured<'a> {
     const fn nothing(case: &'a Case) -> Self {
-        let starts = Vec::new();
-        Self { case, starts }
+        Self {
+            case,
+            starts: Vec::new(),
+            asked: Vec::new(),
+        }
     }
 
     fn rounds(&self) -> Vec<f64> {
@@ -73,12 +81,12 @@ pub(crate) fn run(effort: Effort, builds: &[(String, PathBuf)], only: &[String])
     for answers in [Answers::Nobody, Answers::Upstream] {
         let load_before = machine::load();
         let mut measured: Vec<Measured<'_>> = cases.iter().map(Measured::nothing).collect();
-        for start in 0..effort.of(6, 2) {
+        for start in 0..effort.of(10, 2) {
             let stage = Stage::start(&cases, answers, 1)?;
             if start == 0 && answers == Answers::Upstream {
                 text.push_str(&agreement::check(&stage, &cases)?);
             }
-            bursts(&stage, &mut measured, effort.of(25, 15))?;
+            bursts(&stage, &mut measured, effort.of(20, 12))?;
         }
         let load_after = machine::load();
         let table = table(&measured, answers, &load_before, &load_after);
@@ -114,12 +122,19 @@ fn bursts(stage: &Stage, measured: &mut [Measured<'_>], rounds: usize) -> Result
         for (row, connections) in measured.iter_mut().zip(&mut connections) {
             // The first few requests find cold caches, which is the price of the turn, not of the case.
             connections.burst(BURST / 10)?;
-            let before = cpu::of(stage.envoy())?;
+            let asked = stage.asked(row.case);
+            let before = (cpu::of(stage.envoy())?, asked.map(cpu::of).transpose()?);
             connections.burst(BURST)?;
-            let used = cpu::of(stage.envoy())?.saturating_sub(before);
+            let after = (cpu::of(stage.envoy())?, asked.map(cpu::of).transpose()?);
+            let each = |before: Duration, after: Duration| {
+                after.saturating_sub(before).as_secs_f64() * 1e6 / BURST as f64
+            };
             if let Some(rounds) = row.starts.last_mut() {
-                rounds.push(used.as_secs_f64() * 1e6 / BURST as f64);
+                rounds.push(each(before.0, after.0));
             }
+            let asked = before.1.zip(after.1);
+            row.asked
+                .extend(asked.map(|(before, after)| each(before, after)));
         }
     }
     Ok(())
@@ -177,6 +192,13 @@ fn table(measured: &[Measured<'_>], answers: Answers, before: &str, after: &str)
             more.unwrap_or_default()
         ));
     }
+    for row in measured.iter().filter(|row| !row.asked.is_empty()) {
+        text.push_str(&format!(
+            "\n`{}`: the server that Envoy asks took another {} µs per request, in its own process.\n",
+            row.case.name,
+            bracketed(Estimate::of(&row.asked))
+        ));
+    }
     text.push_str(
         "\n| compared, round by round | ratio | the same in each start | difference, µs |\n| --- | --- | --- | --- |\n",
     );
@@ -205,7 +227,10 @@ fn bracketed(estimate: Estimate) -> String {
 fn json_of(measured: &[Measured<'_>], before: &str, after: &str) -> Value {
     let cases: Vec<Value> = measured
         .iter()
-        .map(|row| json!({ "name": row.case.name, "cost_us": Estimate::of(&row.rounds()), "rounds_us": row.starts }))
+        .map(|row| {
+            let asked = (!row.asked.is_empty()).then(|| Estimate::of(&row.asked));
+            json!({ "name": row.case.name, "cost_us": Estimate::of(&row.rounds()), "asked_us": asked, "rounds_us": row.starts })
+        })
         .collect();
     let compared: Vec<Value> = compared(measured)
         .into_iter()

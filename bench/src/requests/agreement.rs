@@ -1,5 +1,5 @@
 //! Before anything is timed: do the cases that are compared do the same? Each of 1,000 requests is
-//! sent to ombre and to the scripts, and all that the upstream got is compared.
+//! sent to ombre, to the scripts and to the external processor, and all that the upstream got is compared.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -32,7 +32,7 @@ pub(crate) fn check(stage: &Stage, cases: &[Case]) -> Result<String> {
         let address = listener(case).context("a case without a listener")?;
         let same = |other: &&(BTreeSet<String>, &BTreeSet<String>)| other.0 == *other.1;
         match case.kind {
-            Kind::Lua { own_hash: false } | Kind::Ombre(Policy::Demo, Some(_)) => {
+            Kind::Lua { own_hash: false } | Kind::ExtProc | Kind::Ombre(Policy::Demo, Some(_)) => {
                 let got = received(address, &requests)?;
                 for ((request, due), got) in requests.iter().zip(&due).zip(got) {
                     let request = String::from_utf8_lossy(request);

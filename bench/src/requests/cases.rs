@@ -17,11 +17,15 @@ pub(crate) const LUA: &str = "Lua, same decisions";
 /// How other builds are called.
 pub(crate) const BUILD: &str = "ombre, build ";
 const LUA_OWN: &str = "Lua, own 32-bit hash";
+const EXT_PROC: &str = "ext_proc, same decisions";
+/// The cluster of the external processor.
+pub(crate) const PROCESSOR: &str = "processor";
 
 /// The ratios that are printed.
-pub(crate) const COMPARED: [(&str, &str); 8] = [
+pub(crate) const COMPARED: [(&str, &str); 9] = [
     (DEMO, LUA),
     (DEMO, LUA_OWN),
+    (DEMO, EXT_PROC),
     (DEMO, SDK),
     (DEMO, RAW),
     (DEMO, NONE),
@@ -54,6 +58,8 @@ pub(crate) enum Kind {
     Ombre(Policy, Option<PathBuf>),
     /// The script; with its own hash or with ombre's.
     Lua { own_hash: bool },
+    /// ombre's own decision, by a server that Envoy asks.
+    ExtProc,
 }
 
 /// Which policy is in force.
@@ -75,6 +81,7 @@ pub(crate) fn all(builds: &[(String, PathBuf)]) -> Vec<Case> {
         (LARGE, Kind::Ombre(Policy::Large, None)),
         (LUA, Kind::Lua { own_hash: false }),
         (LUA_OWN, Kind::Lua { own_hash: true }),
+        (EXT_PROC, Kind::ExtProc),
     ];
     let fixed = fixed.map(|(name, kind)| (name.to_owned(), kind));
     let builds = builds.iter().map(|(name, path)| {
@@ -133,6 +140,9 @@ impl Case {
                 "default_source_code": { "filename": script },
             }}));
         }
+        if self.kind == Kind::ExtProc {
+            return Some(processor());
+        }
         let vm = self.vm(files)?;
         Some(json!({ "name": "wasm", "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
@@ -155,6 +165,27 @@ impl Case {
             }
         }
     }
+}
+
+/// Only the headers of requests are sent, the fewest messages there can be: Envoy closes the stream as
+/// soon as it has the answer.
+fn processor() -> Value {
+    json!({ "name": "ext_proc", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor",
+        "grpc_service": { "envoy_grpc": { "cluster_name": PROCESSOR } },
+        "failure_mode_allow": false,
+        "message_timeout": "5s",
+        "processing_mode": {
+            "request_header_mode": "SEND",
+            "response_header_mode": "SKIP",
+            "request_body_mode": "NONE",
+            "response_body_mode": "NONE",
+            "request_trailer_mode": "SKIP",
+            "response_trailer_mode": "SKIP",
+        },
+        // The color's header begins with `x-envoy-`.
+        "mutation_rules": { "allow_envoy": true },
+    }})
 }
 
 fn to(cluster: &str) -> Value {

@@ -28,7 +28,7 @@ pub(crate) fn measure(effort: Effort) -> Result<()> {
     }
     let dir = tempfile::Builder::new().prefix("ombre-bench-").tempdir()?;
     let requests = dir.path().join("requests");
-    fs::write(&requests, serialized())?;
+    fs::write(&requests, serialized(&mix()))?;
     let mut text =
         "| the filter alone, in Node | ns per request | host calls |\n| --- | --- | --- |\n"
             .to_owned();
@@ -70,29 +70,41 @@ pub(crate) fn measure(effort: Effort) -> Result<()> {
     report::write("node", &text, &Value::Array(rows))
 }
 
-/// The mix as the host hands requests over, each with its length before it.
-fn serialized() -> Vec<u8> {
+/// The mix as the host hands requests over.
+pub(crate) fn mix() -> Vec<Vec<u8>> {
+    mix::all()
+        .iter()
+        .map(|request| handed_over(request))
+        .collect()
+}
+
+/// Requests in one file, each with its length before it.
+pub(crate) fn serialized(requests: &[Vec<u8>]) -> Vec<u8> {
     let mut all = Vec::new();
-    for request in mix::all() {
-        let text = String::from_utf8_lossy(&request).into_owned();
-        let mut lines = text.split("\r\n");
-        let mut first = lines.next().unwrap_or_default().split(' ');
-        let mut headers = vec![
-            (":method", first.next().unwrap_or_default()),
-            (":path", first.next().unwrap_or_default()),
-        ];
-        let sent = lines.filter_map(|line| line.split_once(": "));
-        headers.extend(sent.map(|(name, value)| {
-            if name == "host" {
-                (":authority", value)
-            } else {
-                (name, value)
-            }
-        }));
-        headers.extend(ADDED);
-        let map = HeaderMap::encode(&headers);
-        all.extend(u32::try_from(map.len()).unwrap_or_default().to_le_bytes());
-        all.extend(map);
+    for request in requests {
+        let length = u32::try_from(request.len()).unwrap_or_default();
+        all.extend(length.to_le_bytes());
+        all.extend(request);
     }
     all
+}
+
+fn handed_over(request: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(request).into_owned();
+    let mut lines = text.split("\r\n");
+    let mut first = lines.next().unwrap_or_default().split(' ');
+    let mut headers = vec![
+        (":method", first.next().unwrap_or_default()),
+        (":path", first.next().unwrap_or_default()),
+    ];
+    let sent = lines.filter_map(|line| line.split_once(": "));
+    headers.extend(sent.map(|(name, value)| {
+        if name == "host" {
+            (":authority", value)
+        } else {
+            (name, value)
+        }
+    }));
+    headers.extend(ADDED);
+    HeaderMap::encode(&headers)
 }
