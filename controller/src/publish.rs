@@ -262,14 +262,13 @@ impl Publisher {
             .publish(Kind::Policy, sealed_policy(&compiled, revision, &table));
         self.metrics.policy_revision(revision);
         self.hand_out_decisions(saved.decisions_revision, revision, &table);
-        let released = saved.released.under(&compiled.policy);
         self.change_view(|view| {
             view.in_force = Some(InForce {
                 compiled,
                 revision,
                 decisions_revision: saved.decisions_revision,
                 decisions: Arc::new(saved.decisions.clone()),
-                released: Arc::new(released),
+                released: Arc::new(saved.released.clone()),
                 table: Arc::new(table),
                 without_effect: Arc::new(problems),
                 loaded_at,
@@ -288,10 +287,9 @@ impl Publisher {
             self.report_save(held);
             return self.hand_out(&held.saved, now);
         }
-        let released = held.saved.released.under(&now.compiled.policy);
         self.change_view(|view| {
             view.in_force = Some(InForce {
-                released: Arc::new(released),
+                released: Arc::new(held.saved.released.clone()),
                 without_effect: Arc::new(problems),
                 ..now
             });
@@ -309,12 +307,11 @@ impl Publisher {
             Kind::Policy,
             sealed_policy(&now.compiled, now.revision, &table),
         );
-        let released = saved.released.under(&now.compiled.policy);
         self.change_view(|view| {
             view.in_force = Some(InForce {
                 decisions_revision: saved.decisions_revision,
                 decisions: Arc::new(saved.decisions.clone()),
-                released: Arc::new(released),
+                released: Arc::new(saved.released.clone()),
                 table: Arc::new(table),
                 without_effect: Arc::new(problems),
                 ..now

@@ -48,7 +48,7 @@ pub async fn get(State(app): State<App>) -> Result<Json<InForce>, ApiError> {
         revision: now.decisions_revision,
         policy_revision: now.revision,
         decisions: (*now.decisions).clone(),
-        released: (*now.released).clone(),
+        released: now.released(),
         without_effect: now.without_effect.to_vec(),
     }))
 }

@@ -44,7 +44,7 @@ impl Engine {
         let Some(in_force) = self.publisher.view().in_force else {
             return;
         };
-        let compiled = in_force.compiled;
+        let compiled = Arc::clone(&in_force.compiled);
         if let Some(followed) = &self.followed
             && Arc::ptr_eq(&followed.compiled, &compiled)
             && !followed.again
@@ -76,7 +76,7 @@ impl Engine {
                 self.dormant.insert(name, service.record);
             }
         }
-        done &= self.forget_edited(&compiled, &in_force.released).await;
+        done &= self.forget_edited(&compiled, &in_force.released()).await;
         self.resume(&wanted).await;
         for wanted in wanted {
             done &= self.take_up(wanted).await;

@@ -116,8 +116,8 @@ impl Fixture {
 
     /// What the filters are told.
     fn published(&self) -> Value {
-        let released = self.engine.publisher.view().in_force.unwrap().released;
-        serde_json::to_value(&*released).unwrap()["services"]["shop"].clone()
+        let released = self.engine.publisher.view().in_force.unwrap().released();
+        serde_json::to_value(&released).unwrap()["services"]["shop"].clone()
     }
 
     fn history(&self) -> Vec<(String, Option<String>)> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use ombre_policy::decisions::{DecisionTable, Decisions};
+use ombre_policy::decisions::{DecisionTable, Decisions, Released};
 use ombre_policy::document::Revision;
 use ombre_policy::problem::{Problem, Problems};
 
@@ -20,14 +20,22 @@ pub struct InForce {
     pub decisions_revision: Revision,
     /// The operator's decisions, by names.
     pub decisions: Arc<Decisions>,
-    /// What the releases decided and holds under this policy, by names.
-    pub released: Arc<Decisions>,
+    /// What the releases decided; not all of it holds under this policy.
+    pub released: Arc<Released>,
     /// Those of both that this policy can carry out.
     pub table: Arc<DecisionTable>,
     /// Why the others are kept but without effect.
     pub without_effect: Arc<Vec<Problem>>,
     /// When the policy was loaded from its files.
     pub loaded_at: SystemTime,
+}
+
+impl InForce {
+    /// What the releases decided and holds under this policy, by names.
+    #[must_use]
+    pub fn released(&self) -> Decisions {
+        self.released.under(&self.compiled.policy)
+    }
 }
 
 /// Why the newest files are not in force.
