@@ -284,6 +284,9 @@ async fn a_freeze_waits_for_who_fell_silent_and_not_for_who_left() {
             nodes.waited("two", false, ago);
         }
         fixture.engine.tick().await;
+        // Whoever confirmed has the time that writes under way have.
+        fixture.engine.clock.pass(SETTLE);
+        fixture.engine.tick().await;
         assert_eq!(fixture.shown().0, phase, "{case}");
         if phase == PhaseName::Freezing {
             assert_eq!(fixture.handle.board().services[0].unconfirmed, ["two"]);
