@@ -39,7 +39,7 @@ pub struct Metrics {
 }
 
 /// What became of a load.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Load {
     /// In force.
     Accepted,
@@ -50,7 +50,7 @@ pub enum Load {
 }
 
 /// How a long poll ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Poll {
     /// With a document.
     Delivered,
@@ -75,7 +75,7 @@ struct PollLabels {
 }
 
 /// What was said on an xDS stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Xds {
     /// Resources were sent.
     Push,
@@ -105,7 +105,7 @@ struct UpdateLabels {
     result: UpdateLabel,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum UpdateLabel {
     Begun,
     Removed,
@@ -122,6 +122,22 @@ enum KindLabel {
     Policy,
     Decisions,
 }
+
+/// A label is a word in lower case, as the docs and everybody's alerts have it.
+macro_rules! words {
+    ($label:ident { $($variant:ident => $word:literal),+ }) => {
+        impl EncodeLabelValue for $label {
+            fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
+                match self { $(Self::$variant => $word),+ }.encode(encoder)
+            }
+        }
+    };
+}
+
+words!(Load { Accepted => "accepted", Unchanged => "unchanged", Refused => "refused" });
+words!(Poll { Delivered => "delivered", NothingNew => "nothing_new" });
+words!(Xds { Push => "push", Ack => "ack", Nack => "nack" });
+words!(UpdateLabel { Begun => "begun", Removed => "removed", Dropped => "dropped" });
 
 impl EncodeLabelValue for KindLabel {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {

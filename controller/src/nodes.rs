@@ -5,6 +5,7 @@ mod discovery;
 mod waiting;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -12,6 +13,7 @@ use axum::http::HeaderMap;
 use ombre_policy::document::{Kind, Revision};
 use ombre_xds::registry::{Entry, Registry};
 use serde::Serialize;
+use tracing::warn;
 use utoipa::ToSchema;
 
 pub use self::discovery::Discovery;
@@ -36,6 +38,8 @@ const AWAY: Duration = Duration::from_secs(15);
 pub struct Nodes {
     table: Mutex<HashMap<String, Polled>>,
     registry: Option<Arc<Registry>>,
+    /// Whether somebody without a name has been told of.
+    nameless: AtomicBool,
 }
 
 /// One Envoy.
@@ -94,14 +98,19 @@ impl Nodes {
     /// Those that poll, and those of this registry.
     pub fn with_xds(registry: Option<Arc<Registry>>) -> Self {
         Self {
-            table: Mutex::default(),
             registry,
+            ..Self::default()
         }
     }
 
     /// Takes note of a poll. One without a node id is nobody's.
     pub fn polled(&self, headers: &HeaderMap, kind: Kind, after: Revision, now: SystemTime) {
         let Some(name) = text(headers, "x-ombre-node", LONGEST_NAME) else {
+            if !self.nameless.swap(true, Ordering::Relaxed) {
+                warn!(
+                    "an Envoy polls without a node id: it is on no list, and no release can wait for it; give it `node.id`"
+                );
+            }
             return;
         };
         let mut table = self.table();

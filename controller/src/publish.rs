@@ -20,6 +20,9 @@ use crate::metrics::{Load, Metrics};
 use crate::state::{Saved, SavedPolicy, StateDir, StateError};
 pub use view::{InForce, Refusal, View};
 
+/// A state that was lost is overtaken in a step or two.
+const MOST_RAISES: u32 = 16;
+
 /// Publishes, and knows what is published.
 pub struct Publisher {
     documents: Documents,
@@ -58,6 +61,8 @@ struct Held {
     dir: StateDir,
     saved: Saved,
     unsaved: bool,
+    /// How often this run published above what a filter had.
+    raises: u32,
 }
 
 impl Publisher {
@@ -70,6 +75,7 @@ impl Publisher {
                 dir,
                 saved,
                 unsaved: true,
+                raises: 0,
             }),
             view: RwLock::default(),
             changes: watch::Sender::new(()),
@@ -178,7 +184,7 @@ impl Publisher {
         let before = held.saved.clone();
         let revision = next(&mut held.saved);
         held.saved.decisions_revision = revision;
-        held.saved.decisions = decisions;
+        held.saved.decisions = decisions.completed(&now.compiled.policy);
         if let Err(error) = self.save(&mut held) {
             held.saved = before;
             return Err(error.into());
@@ -212,13 +218,21 @@ impl Publisher {
 
     /// Publishes above a revision that a filter has and that this controller does not know of,
     /// because its state was lost or its clock set back. Without this the filter would take
-    /// nothing for as long as the clock needs to catch up.
+    /// nothing for as long as the clock needs to catch up. Only so often in a run: somebody else who
+    /// publishes to the same filters would be overtaken, and overtake, for ever.
     pub fn publish_above(&self, kind: Kind, ahead: Revision) {
         let mut held = self.held();
         let Some(now) = self.view().in_force else {
             return;
         };
-        if self.documents.revision(kind) >= Some(ahead) {
+        if self.documents.revision(kind) >= Some(ahead) || held.raises > MOST_RAISES {
+            return;
+        }
+        held.raises += 1;
+        if held.raises > MOST_RAISES {
+            error!(
+                "filters are ahead of this controller again and again: another one serves them too; end one of them, and start this one again"
+            );
             return;
         }
         warn!(kind = kind.name(), %ahead, "a filter is ahead of this controller: publishing above it");

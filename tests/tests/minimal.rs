@@ -17,7 +17,7 @@ services:
 "#;
 
 #[tokio::test]
-async fn six_places_are_enough() -> Result<()> {
+async fn seven_places_are_enough() -> Result<()> {
     Setup::new(POLICY)
         .example(Example::Minimal)
         .run(async |stack| {
@@ -36,6 +36,12 @@ async fn six_places_are_enough() -> Result<()> {
             let echo = stack.ask(&twin).await?.echo()?;
             ensure!(echo.version == "v2", "a path written otherwise is another");
             ensure!(echo.header("x_ombre_group").is_none(), "{echo:?}");
+
+            let nodes = stack.controller.json("/v1/nodes").await?;
+            ensure!(
+                nodes.to_string().contains("\"envoy-1\""),
+                "nobody polls: {nodes}"
+            );
 
             let elsewhere = Ask::get("/elsewhere").header("x-ombre-cluster", "demo_v2");
             let answer = stack.ask(&elsewhere).await?;

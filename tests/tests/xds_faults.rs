@@ -157,7 +157,7 @@ async fn what_envoy_refuses_is_said_and_touches_no_traffic(feed: Feed) -> Result
                 let (_, metrics) = stack.controller.text("/metrics").await?;
                 let label = format!("resource=\"{kind}\"");
                 let counted = metrics.lines().any(|line| {
-                    line.contains("xds_messages") && line.contains(&label) && line.contains("Nack")
+                    line.contains("xds_messages") && line.contains(&label) && line.contains("nack")
                 });
                 ensure!(counted, "{metrics}");
                 let before = InForce::now(&stack.controller).await?;

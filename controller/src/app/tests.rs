@@ -387,8 +387,8 @@ async fn metrics_are_prometheus_text() {
     let text = read(fixture.get("/metrics").await).await;
     let text = String::from_utf8(text.to_vec()).unwrap();
     for line in [
-        "ombre_policy_loads_total{result=\"Accepted\"} 1",
-        "ombre_polls_total{kind=\"policy\",result=\"Delivered\"} 1",
+        "ombre_policy_loads_total{result=\"accepted\"} 1",
+        "ombre_polls_total{kind=\"policy\",result=\"delivered\"} 1",
         "ombre_state_saved 1",
         "ombre_polls_waiting 0",
         "# TYPE ombre_policy_load_seconds histogram",

@@ -171,7 +171,7 @@ async fn the_same_broken_content_is_told_once() {
     for (text, refusals) in [("services: [", 1), ("services: [", 1), ("services: [ ", 2)] {
         replace(&path, text.as_bytes());
         loader.look(Hint::Written).await.unwrap();
-        let line = format!("ombre_policy_loads_total{{result=\"Refused\"}} {refusals}\n");
+        let line = format!("ombre_policy_loads_total{{result=\"refused\"}} {refusals}\n");
         let found = metrics.text(0, 0);
         assert!(found.contains(&line), "{line} in\n{found}");
     }

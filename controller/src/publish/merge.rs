@@ -38,6 +38,7 @@ fn overrule(
 ) -> Vec<(String, &'static str)> {
     let mut overruled = Vec::new();
     let before = std::mem::replace(&mut service.weight, release.weight);
+    service.candidate.clone_from(&release.candidate);
     if before.is_some() && before != service.weight {
         let why = "its release decides, or decided last; order it to a weight, or without a `degrade` block edit the policy's";
         overruled.push(("weight".to_owned(), why));

@@ -49,6 +49,58 @@ fn each_change_has_a_larger_revision_and_decisions_follow_the_policy() {
 }
 
 #[test]
+fn an_operators_weight_is_for_the_candidate_that_it_was_given_for() {
+    let of = |default: &str, candidate: &str, weight: u8| {
+        compiled_of(format!(
+            "apiVersion: ombre/v1\nservices:\n  - name: shop\n    routes: [{{ name: shop, path: /shop }}]\n    \
+             versions: [{{ name: v1, cluster: s1 }}, {{ name: v2, cluster: s2 }}, {{ name: v3, cluster: s3 }}]\n    \
+             default: {default}\n    unit: [{{ header: x-user-id }}]\n    rollout: {{ candidate: {candidate}, weight: {weight} }}\n"
+        ))
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let publisher = start(dir.path());
+    publisher.put_policy(of("v1", "v2", 10));
+    publisher.put_decisions(weight("shop", 100.0)).unwrap();
+    assert_eq!(
+        served(&publisher, "/shop"),
+        [("s2".to_owned(), USERS)].into()
+    );
+    publisher.put_policy(of("v2", "v3", 0));
+    assert_eq!(
+        served(&publisher, "/shop"),
+        [("s2".to_owned(), USERS)].into()
+    );
+    let without = publisher.view().in_force.unwrap().without_effect;
+    assert!(
+        without
+            .iter()
+            .any(|problem| problem.path == "services.shop.weight")
+    );
+    publisher.put_policy(of("v1", "v2", 10));
+    assert_eq!(
+        served(&publisher, "/shop"),
+        [("s2".to_owned(), USERS)].into(),
+        "meant again"
+    );
+}
+
+/// Two controllers without each other's state would overtake each other for ever.
+#[test]
+fn whoever_is_overtaken_again_and_again_stops() {
+    let dir = tempfile::tempdir().unwrap();
+    let publisher = start(dir.path());
+    publisher.put_policy(compiled("a"));
+    let mut raised = 0;
+    for _ in 0..100 {
+        let ahead = Revision::new(revisions(&publisher).1.get() + 10);
+        publisher.publish_above(Kind::Decisions, ahead);
+        raised += u32::from(revisions(&publisher).1 > ahead);
+    }
+    assert_eq!(raised, MOST_RAISES);
+    publisher.put_decisions(Decisions::default()).unwrap();
+}
+
+#[test]
 fn an_unchanged_policy_keeps_its_revision_also_over_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let publisher = start(dir.path());

@@ -28,6 +28,10 @@ pub struct ServiceDecisions {
     /// The candidate's share in percent, instead of the policy's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<f64>,
+    /// The candidate that the weight is for. Left out, it is that of the policy in force: a later
+    /// candidate does not begin with the share that an earlier one had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<String>,
     /// Degraded version to the version that takes its requests.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub degraded: BTreeMap<String, String>,
@@ -74,6 +78,20 @@ impl Decisions {
         Ok(table)
     }
 
+    /// The same decisions, each weight with the candidate that it is for.
+    #[must_use]
+    pub fn completed(mut self, policy: &Policy) -> Self {
+        for service in &policy.services {
+            if let Some(decided) = self.services.get_mut(&service.name)
+                && decided.weight.is_some()
+                && decided.candidate.is_none()
+            {
+                decided.candidate = candidate(service).map(str::to_owned);
+            }
+        }
+        self
+    }
+
     /// The same decisions without what a new policy no longer has: whatever still can be meant
     /// stays in force over a change of the policy.
     #[must_use]
@@ -81,9 +99,16 @@ impl Decisions {
         let kept = policy.services.iter().filter_map(|service| {
             let mut kept = self.services.get(&service.name)?.clone();
             let has = |name: &str| service.versions.iter().any(|version| version.name == name);
-            kept.weight = kept.weight.filter(|_| service.rollout.is_some());
+            let meant = |of: &Option<String>| of.is_none() || of.as_deref() == candidate(service);
+            kept.weight = kept
+                .weight
+                .filter(|_| service.rollout.is_some() && meant(&kept.candidate));
             kept.degraded
                 .retain(|version, fallback| has(version) && has(fallback));
+            // Two who decide may together send a version to one that is degraded.
+            let degraded = kept.degraded.clone();
+            kept.degraded
+                .retain(|_, fallback| !degraded.contains_key(fallback));
             kept.frozen.retain(|version, _| has(version));
             kept.disabled_routes
                 .retain(|name| service.routes.iter().any(|route| route.name == *name));
@@ -93,6 +118,13 @@ impl Decisions {
             services: kept.collect(),
         }
     }
+}
+
+/// The version that a service's rollout releases.
+fn candidate(service: &Service) -> Option<&str> {
+    let rollout = service.rollout.as_ref()?;
+    let version = service.versions.get(rollout.candidate)?;
+    Some(&version.name)
 }
 
 #[derive(Default)]
@@ -118,6 +150,13 @@ impl Check {
             let path = format!("{path}.weight");
             if service.rollout.is_none() {
                 self.error(path.clone(), "the service has no rollout in its policy");
+            } else if let Some(meant) = &decided.candidate
+                && let Some(released) = candidate(service)
+                && meant != released
+            {
+                let message =
+                    format!("is for the candidate `{meant}`, and the policy releases `{released}`");
+                self.error(path.clone(), message);
             }
             match Share::percent(percent) {
                 Ok(share) => compiled.weight = Some(share.slots()),

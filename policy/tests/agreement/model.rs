@@ -184,6 +184,7 @@ impl Model {
                 disabled,
             } = &service.decision;
             let decisions = ServiceDecisions {
+                candidate: None,
                 weight: weight.map(percent),
                 degraded: degraded
                     .iter()

@@ -49,6 +49,9 @@ pub struct ServiceDecisions {
     /// The candidate's share in percent, instead of the policy's.
     #[schema(required = false)]
     weight: Option<f64>,
+    /// The candidate that the weight is for; by default that of the policy in force.
+    #[schema(required = false)]
+    candidate: Option<String>,
     /// Degraded version to the version that takes its requests.
     #[schema(required = false)]
     degraded: BTreeMap<String, String>,

@@ -146,9 +146,9 @@ fn a_policy_refreshes_what_it_changes_and_nothing_else() {
     assert_eq!(scene.breakers.config_update(&late), Refreshed::Dropped);
     let text = scene.breakers.metrics.text(0, 0);
     for line in [
-        r#"ombre_breaker_updates_total{result="Begun"} 5"#,
-        r#"ombre_breaker_updates_total{result="Removed"} 1"#,
-        r#"ombre_breaker_updates_total{result="Dropped"} 1"#,
+        r#"ombre_breaker_updates_total{result="begun"} 5"#,
+        r#"ombre_breaker_updates_total{result="removed"} 1"#,
+        r#"ombre_breaker_updates_total{result="dropped"} 1"#,
         r#"ombre_breaker_open{cluster="a"} 1"#,
     ] {
         assert!(text.contains(line), "{line} is not in\n{text}");
