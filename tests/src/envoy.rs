@@ -205,7 +205,14 @@ impl Envoy {
         })
         .await;
         process.check()?;
-        asked
+        asked?;
+        // Before anybody counts by which worker the next one is accepted.
+        eventually(SOON, "a worker accepted the connection", async || {
+            let accepted: u64 = self.accepted().await?.values().sum();
+            ensure!(accepted > 0, "no worker did");
+            Ok(())
+        })
+        .await
     }
 
     /// SIGKILL.
