@@ -4,6 +4,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -14,6 +15,7 @@ use ombre_tests::{binaries, http};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -23,6 +25,8 @@ use crate::{cpu, memory, report};
 const CROWDS: [usize; 2] = [1_000, 10_000];
 /// Until all have connected, and until the last has the news.
 const LATE: Duration = Duration::from_secs(60);
+/// So many connect at once: what the kernel's queue cannot hold is tried again after seconds.
+const AT_ONCE: usize = 500;
 const MAX_ANSWER: usize = 64 * 1024;
 const POLICY: &str = "
 apiVersion: ombre/v1
@@ -82,8 +86,10 @@ async fn crowd(clients: usize, changes: usize) -> Result<Measured> {
     let before = memory::of(process.id())?;
     let (told, mut news) = unbounded_channel();
     let mut tasks = JoinSet::new();
+    let entry = Arc::new(Semaphore::new(AT_ONCE));
     for number in 0..clients {
-        tasks.spawn(client(address, number, told.clone()));
+        let entry = Arc::clone(&entry);
+        tasks.spawn(client(address, number, told.clone(), entry));
     }
     // The first answer to each is what is there already.
     arrivals(&mut news, &mut tasks, clients, 0).await?;
@@ -129,7 +135,13 @@ async fn crowd(clients: usize, changes: usize) -> Result<Measured> {
 }
 
 /// One filter: asks, tells when something came, and asks for what is newer.
-async fn client(address: SocketAddr, number: usize, told: UnboundedSender<News>) -> Result<()> {
+async fn client(
+    address: SocketAddr,
+    number: usize,
+    told: UnboundedSender<News>,
+    entry: Arc<Semaphore>,
+) -> Result<()> {
+    let mut entering = Some(entry.acquire_owned().await?);
     let mut stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let mut after = 0;
@@ -143,6 +155,7 @@ async fn client(address: SocketAddr, number: usize, told: UnboundedSender<News>)
         match (status, revision) {
             (200, Some(revision)) => {
                 after = revision;
+                drop(entering.take());
                 told.send((number, revision, Instant::now())).ok();
             }
             (304, _) => {}

@@ -2,6 +2,7 @@
 //! a connection of its own: what one costs is kept small, and their number and their silence bounded.
 
 use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,13 +14,17 @@ use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::sleep;
 use tracing::{debug, error, warn};
 
 /// Files may be closed in this time, when there are none left to take a connection with.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// After an outage all Envoys come back at once, and whom the kernel has no room for tries again after
+/// seconds. It may allow less.
+const BACKLOG: u32 = 4096;
 
 /// What the server takes. The defaults are above what clients need.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +45,20 @@ impl Default for Limits {
             silence: Duration::from_secs(75),
         }
     }
+}
+
+/// Listens there.
+///
+/// # Errors
+/// When the system refuses.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Serves until `stop` becomes true, and then until every request that is there is answered.
