@@ -178,29 +178,15 @@ mod tests {
     use tokio::time::{sleep, timeout};
 
     use super::*;
-    use crate::clients::Clients;
     use crate::clock::Clock;
-    use crate::evidence::Collector;
-    use crate::publish::Publisher;
-    use crate::state::StateDir;
+    use crate::engine::tests::parts;
 
     const SOON: Duration = Duration::from_secs(20);
 
     /// A loop that runs on what lies in the directory.
     fn start(dir: &Path) -> (Handle, watch::Sender<bool>, tokio::task::JoinHandle<()>) {
-        let (state, saved) = StateDir::open(dir).unwrap();
-        let publisher = Arc::new(Publisher::new(state, saved, Arc::default()));
         let policy = crate::sample::text("canary") + "    degrade: {}\n";
-        publisher.put_policy(crate::sample::compiled_of(policy));
-        let clients = Clients::new(None).unwrap();
-        let parts = Parts {
-            publisher,
-            nodes: Arc::default(),
-            metrics: Arc::default(),
-            collector: Collector::of_envoys(&clients, Vec::new()).unwrap(),
-            clients,
-            clock: Clock::start(),
-        };
+        let parts = parts(dir, crate::sample::compiled_of(policy), Clock::start());
         let (start, handle) = Start::new(dir, parts).unwrap();
         let (stop, stopped) = watch::channel(false);
         (handle, stop, tokio::spawn(start.run(stopped)))

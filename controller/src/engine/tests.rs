@@ -37,20 +37,24 @@ fn start(dir: &Path, weight: u8, degrade: &str, clock: Clock) -> (Engine, Handle
 }
 
 fn start_with(dir: &Path, compiled: Compiled, clock: Clock) -> (Engine, Handle) {
+    let (start, handle) = Start::new(dir, parts(dir, compiled, clock)).unwrap();
+    (start.engine().unwrap(), handle)
+}
+
+/// What a loop in `dir` is made of, with this policy in force and nobody to ask for evidence.
+pub(super) fn parts(dir: &Path, compiled: Compiled, clock: Clock) -> Parts {
     let (state, saved) = StateDir::open(dir).unwrap();
     let publisher = Arc::new(Publisher::new(state, saved, Arc::default()));
     publisher.put_policy(compiled);
     let clients = Clients::new(None).unwrap();
-    let parts = Parts {
+    Parts {
         publisher,
         nodes: Arc::default(),
         metrics: Arc::default(),
         collector: Collector::of_envoys(&clients, Vec::new()).unwrap(),
         clients,
         clock,
-    };
-    let (start, handle) = Start::new(dir, parts).unwrap();
-    (start.engine().unwrap(), handle)
+    }
 }
 
 impl Fixture {
