@@ -13,7 +13,7 @@ use ombre_policy::decisions::DecisionTable;
 use ombre_policy::document::Revision;
 use ombre_policy::headers::HeaderMap;
 use ombre_policy::in_force::InForce;
-use ombre_policy::load::{Files, SourceFile, load};
+use ombre_policy::load::load_text;
 use ombre_policy::plan::Plan;
 use ombre_policy::policy::SlotTables;
 use ombre_policy::verdict::Verdict;
@@ -38,15 +38,6 @@ struct Row {
     /// Nanoseconds for each request.
     hot: f64,
     mixed: f64,
-}
-
-/// Policies that name no other file.
-pub(crate) struct NoFiles;
-
-impl Files for NoFiles {
-    fn read(&self, _: &str, path: &str) -> Result<SourceFile, String> {
-        Err(format!("`{path}` is not there"))
-    }
 }
 
 /// Measures policies of these numbers of routes, the first of which the others are compared with.
@@ -83,12 +74,8 @@ pub(crate) fn run(numbers: &[usize], requests: usize) -> Result<(String, Value)>
 }
 
 fn measure(routes: usize, requests: usize) -> Result<Row> {
-    let name = "policy.yaml".to_owned();
-    let file = SourceFile {
-        name,
-        text: policy(routes),
-    };
-    let (load, loaded) = timed(|| load(&[file], &NoFiles))?;
+    let text = policy(routes);
+    let (load, loaded) = timed(|| load_text(&text))?;
     let loaded = loaded.map_err(|problems| anyhow!("{problems}"))?;
     let slots = loaded.policy.slots(&SlotTables::default());
     let (compile, body) =

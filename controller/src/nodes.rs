@@ -21,8 +21,11 @@ pub use self::waiting::Waiting;
 use crate::clock::steady;
 use crate::timestamp;
 
-/// More Envoys than this are not told apart; the one that was silent longest is forgotten.
-const MOST_NODES: usize = 4096;
+/// More Envoys than this are not told apart. It is above what one controller is meant for (10,000): the
+/// freeze of one that is not on the list is waited for by nobody.
+const MOST_NODES: usize = 16_384;
+/// So many of those that were silent longest are forgotten at once, for looking for them takes long.
+const FORGOTTEN: usize = MOST_NODES / 64;
 const LONGEST_NAME: usize = 256;
 const LONGEST_SWITCHES: usize = 1024;
 
@@ -226,14 +229,12 @@ fn merged(
     nodes.into_values().collect()
 }
 
+/// Makes room in a full table. Those that wait are forgotten last.
 fn forget_most_silent(table: &mut HashMap<String, Polled>) {
-    let silent = table
-        .values()
-        .min_by_key(|polled| (polled.waiting > 0, polled.node.last_seen))
-        .map(|polled| polled.node.name.clone());
-    if let Some(name) = silent {
-        table.remove(&name);
-    }
+    let silence = |polled: &Polled| (polled.waiting > 0, polled.node.last_seen);
+    let mut silent: Vec<_> = table.values().map(silence).collect();
+    let (_, &mut last, _) = silent.select_nth_unstable(FORGOTTEN - 1);
+    table.retain(|_, polled| silence(polled) > last);
 }
 
 /// A header of printable ASCII that is not longer than it may be.

@@ -105,6 +105,29 @@ pub fn load(policies: &[SourceFile], files: &dyn Files) -> Result<Loaded, Proble
     Ok(Loaded { policy, warnings })
 }
 
+/// Loads the policy of one text, which problems call `policy.yaml`, and which may refer to no file.
+///
+/// # Errors
+/// Every problem that was found, at most 50.
+pub fn load_text(text: &str) -> Result<Loaded, Problems> {
+    let file = SourceFile {
+        name: "policy.yaml".to_owned(),
+        text: text.to_owned(),
+    };
+    load(&[file], &NoFiles)
+}
+
+/// For a policy that stands alone.
+struct NoFiles;
+
+impl Files for NoFiles {
+    fn read(&self, _: &str, path: &str) -> Result<SourceFile, String> {
+        Err(format!(
+            "`{path}` cannot be read: there are no files beside this text"
+        ))
+    }
+}
+
 struct Loader<'f> {
     files: &'f dyn Files,
     read: Vec<SourceFile>,

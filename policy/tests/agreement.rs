@@ -21,7 +21,7 @@ use ombre_policy::decisions::DecisionTable;
 use ombre_policy::document::{Kind, Revision, seal};
 use ombre_policy::headers::HeaderMap;
 use ombre_policy::in_force::{InForce, Taken};
-use ombre_policy::load::{Files, SourceFile, load};
+use ombre_policy::load::load_text;
 use ombre_policy::plan::Plan;
 use ombre_policy::policy::{Policy, SlotTables};
 use ombre_policy::switches::{Compiled, Features, Switches};
@@ -127,20 +127,8 @@ fn the_requests_meet_everything() {
     }
 }
 
-struct NoFiles;
-
-impl Files for NoFiles {
-    fn read(&self, _: &str, path: &str) -> Result<SourceFile, String> {
-        Err(format!("`{path}` is not there"))
-    }
-}
-
 fn policy(yaml: &str) -> Policy {
-    let file = SourceFile {
-        name: "policy.yaml".to_owned(),
-        text: yaml.to_owned(),
-    };
-    match load(&[file], &NoFiles) {
+    match load_text(yaml) {
         Ok(loaded) => loaded.policy,
         Err(problems) => panic!("{problems}\n{yaml}"),
     }

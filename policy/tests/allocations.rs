@@ -14,7 +14,7 @@ use ombre_policy::decisions::DecisionTable;
 use ombre_policy::document::Revision;
 use ombre_policy::headers::HeaderMap;
 use ombre_policy::in_force::InForce;
-use ombre_policy::load::{Files, SourceFile, load};
+use ombre_policy::load::load_text;
 use ombre_policy::plan::Plan;
 use ombre_policy::policy::SlotTables;
 use ombre_policy::switches::Switches;
@@ -43,14 +43,6 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-struct NoFiles;
-
-impl Files for NoFiles {
-    fn read(&self, _: &str, path: &str) -> Result<SourceFile, String> {
-        Err(format!("`{path}` is not there"))
-    }
-}
-
 const POLICY: &str = "
 apiVersion: ombre/v1
 services:
@@ -69,11 +61,7 @@ services:
 ";
 
 fn in_force() -> InForce {
-    let file = SourceFile {
-        name: "policy.yaml".to_owned(),
-        text: POLICY.to_owned(),
-    };
-    let policy = load(&[file], &NoFiles).expect("valid").policy;
+    let policy = load_text(POLICY).expect("valid").policy;
     let plan = Plan::compile(&policy, &policy.slots(&SlotTables::default()));
     let mut in_force = InForce::new(Switches::default());
     in_force.put(plan, Revision::new(1), DecisionTable::default());

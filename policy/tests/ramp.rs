@@ -15,7 +15,7 @@ use ombre_policy::document::Revision;
 use ombre_policy::hash::{Purpose, SLOTS, Seed};
 use ombre_policy::headers::HeaderMap;
 use ombre_policy::in_force::InForce;
-use ombre_policy::load::{Files, SourceFile, load};
+use ombre_policy::load::load_text;
 use ombre_policy::plan::Plan;
 use ombre_policy::policy::{Policy, SlotTables};
 use ombre_policy::verdict::{Edit, Verdict};
@@ -30,14 +30,6 @@ type Weights = &'static [(&'static str, u32)];
 /// How many units are in a group of one experiment and in a group of another.
 type Counts = BTreeMap<(String, String), f64>;
 
-struct NoFiles;
-
-impl Files for NoFiles {
-    fn read(&self, _: &str, path: &str) -> Result<SourceFile, String> {
-        Err(format!("`{path}` is not there"))
-    }
-}
-
 fn policy(rest: &str) -> Policy {
     let text = format!(
         "
@@ -50,8 +42,7 @@ services:
     unit: [{{ header: id }}]
 {rest}"
     );
-    let name = "policy.yaml".to_owned();
-    match load(&[SourceFile { name, text }], &NoFiles) {
+    match load_text(&text) {
         Ok(loaded) => loaded.policy,
         Err(problems) => panic!("{problems}"),
     }

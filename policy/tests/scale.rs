@@ -8,7 +8,7 @@ use ombre_policy::decisions::DecisionTable;
 use ombre_policy::document::Revision;
 use ombre_policy::headers::HeaderMap;
 use ombre_policy::in_force::InForce;
-use ombre_policy::load::{Files, SourceFile, load};
+use ombre_policy::load::load_text;
 use ombre_policy::plan::Plan;
 use ombre_policy::policy::SlotTables;
 use ombre_policy::verdict::{Edit, Verdict};
@@ -16,19 +16,10 @@ use ombre_policy::verdict::{Edit, Verdict};
 const SERVICES: u32 = 1_000;
 const ROUTES_PER_SERVICE: u32 = 100;
 
-struct NoFiles;
-
-impl Files for NoFiles {
-    fn read(&self, _: &str, path: &str) -> Result<SourceFile, String> {
-        Err(format!("`{path}` is not there"))
-    }
-}
-
 #[test]
 fn a_hundred_thousand_routes_are_found() {
-    let name = "policy.yaml".to_owned();
     let text = yaml();
-    let loaded = match load(&[SourceFile { name, text }], &NoFiles) {
+    let loaded = match load_text(&text) {
         Ok(loaded) => loaded,
         Err(problems) => panic!("{problems}"),
     };

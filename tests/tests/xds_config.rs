@@ -19,7 +19,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::RouteSpecifier;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter::ConfigType;
 use envoy_types::util::pack_any;
-use ombre_policy::load::{Files, SourceFile, load};
+use ombre_policy::load::load_text;
 use ombre_policy::policy::Policy;
 use ombre_tests::binaries;
 use ombre_xds::node::Node;
@@ -53,14 +53,6 @@ listeners:
   - { name: open, address: 127.0.0.1:8080, default_cluster: full, timeout: 24h }
   - { name: secure, address: "[::1]:8443", default_cluster: dns, timeout: 0s, tls: { cert: cert.pem, key: key.pem } }
 "#;
-
-struct NoFiles;
-
-impl Files for NoFiles {
-    fn read(&self, _: &str, path: &str) -> Result<SourceFile, String> {
-        Err(format!("`{path}` is not there"))
-    }
-}
 
 /// Whether Envoy takes a configuration; what it says when it does not.
 fn validate(dir: &Path, config: &str) -> Result<()> {
@@ -146,11 +138,7 @@ fn envoy_refuses_what_is_wrong_with_a_resource() -> Result<()> {
 }
 
 fn snapshot(text: &str) -> Result<Snapshot> {
-    let file = SourceFile {
-        name: "policy.yaml".to_owned(),
-        text: text.to_owned(),
-    };
-    let policy: Policy = load(&[file], &NoFiles)?.policy;
+    let policy: Policy = load_text(text)?.policy;
     let extension = Extension {
         wasm: binaries::wasm()?.display().to_string(),
         configuration: Vec::new(),

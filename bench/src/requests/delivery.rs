@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 use ombre_policy::decisions::DecisionTable;
 use ombre_policy::document::{Kind, Revision, seal};
-use ombre_policy::load::{Files, SourceFile, load};
+use ombre_policy::load::load_text;
 use ombre_policy::plan::Plan;
 use ombre_policy::policy::SlotTables;
 
@@ -17,18 +17,9 @@ use super::upstream::serve;
 
 const HOLD: Duration = Duration::from_secs(30);
 
-struct NoFiles;
-
-impl Files for NoFiles {
-    fn read(&self, _: &str, path: &str) -> Result<SourceFile, String> {
-        Err(format!("`{path}` is not there"))
-    }
-}
-
 /// The sealed document of a policy.
 pub(crate) fn sealed(text: String) -> Result<Vec<u8>> {
-    let name = "policy.yaml".to_owned();
-    let loaded = load(&[SourceFile { name, text }], &NoFiles);
+    let loaded = load_text(&text);
     let policy = loaded.map_err(|problems| anyhow!("{problems}"))?.policy;
     let plan = Plan::compile(&policy, &policy.slots(&SlotTables::default()));
     let first = Revision::new(1);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Result, anyhow};
 use ombre_policy::decisions::{DecisionTable, Decisions, ServiceDecisions};
 use ombre_policy::document::{Kind, Revision, join, seal};
-use ombre_policy::load::{SourceFile, load};
+use ombre_policy::load::load_text;
 use ombre_policy::plan::Plan;
 use ombre_policy::policy::{Policy, SlotTables};
 use ombre_tests::binaries;
@@ -19,7 +19,6 @@ use ombre_xds::server::Catalog;
 use ombre_xds::snapshot::{Revisions, Snapshot};
 
 use crate::changes::policy;
-use crate::plans::NoFiles;
 
 pub(super) const NODE: &str = "envoy-1";
 const CLUSTER: &str = "edge";
@@ -54,8 +53,7 @@ impl Versions {
                 + &feed::clusters(clusters)
                 + "listeners:\n"
                 + &feed::listener("traffic", traffic, default, SOON);
-            let name = "policy.yaml".to_owned();
-            let loaded = load(&[SourceFile { name, text }], &NoFiles);
+            let loaded = load_text(&text);
             let loaded = loaded.map_err(|problems| anyhow!("{problems}"))?;
             Ok::<Policy, anyhow::Error>(loaded.policy)
         };

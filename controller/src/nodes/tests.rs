@@ -81,20 +81,30 @@ fn a_node_is_known_by_what_it_told_last() {
 
 #[test]
 fn the_table_is_bounded_and_bad_headers_are_left_out() {
-    let nodes = Nodes::default();
-    let poll = |headers: &HeaderMap, second| {
-        nodes.polled(headers, Kind::Policy, Revision::new(0), at(second));
+    let nodes = Arc::new(Nodes::default());
+    let poll = |headers: &HeaderMap, second: usize| {
+        let now = at(second as u64);
+        nodes.polled(headers, Kind::Policy, Revision::new(0), now);
     };
     poll(&headers(&"x".repeat(LONGEST_NAME + 1), "1/1"), 0);
     poll(&HeaderMap::new(), 0);
     assert_eq!(nodes.count(), 0);
-    for number in 0..MOST_NODES as u64 + 10 {
-        poll(&headers(&format!("e{number}"), "soon"), number);
+    let name = |number: usize| format!("e{number}");
+    poll(&headers(&name(0), "soon"), 0);
+    let waiting = Waiting::begin(&nodes, &headers(&name(0), "soon"));
+    for number in 1..MOST_NODES {
+        poll(&headers(&name(number), "soon"), number);
     }
     assert_eq!(nodes.count(), MOST_NODES);
+    poll(&headers("one more", "soon"), MOST_NODES);
+    assert_eq!(nodes.count(), MOST_NODES - FORGOTTEN + 1);
     let list = nodes.list();
-    assert!(list.iter().all(|node| node.name != "e0"), "the oldest went");
+    let known = |name: &str| list.iter().any(|node| node.name == name);
+    assert!(known("e0"), "it waits");
+    assert!(!known("e1") && !known(&name(FORGOTTEN)), "silent longest");
+    assert!(known(&name(FORGOTTEN + 1)) && known("one more"));
     assert!(list.iter().all(|node| node.applied == Revisions::default()));
+    drop(waiting);
 }
 
 #[test]

@@ -2,28 +2,16 @@ use std::time::Duration;
 
 use ombre_policy::decisions::DecisionTable;
 use ombre_policy::document::{join, seal};
-use ombre_policy::load::{Files, SourceFile, load};
+use ombre_policy::load::load_text;
 use ombre_policy::plan::Plan;
 
 use super::*;
 use crate::host::SharedMemory;
 use crate::host::fake::Fake;
 
-struct NoFiles;
-
-impl Files for NoFiles {
-    fn read(&self, _: &str, path: &str) -> Result<SourceFile, String> {
-        Err(path.to_owned())
-    }
-}
-
 /// The plan of a policy.
 pub(crate) fn plan(policy: &str) -> Plan {
-    let file = SourceFile {
-        name: "policy.yaml".to_owned(),
-        text: policy.to_owned(),
-    };
-    let loaded = load(&[file], &NoFiles).unwrap_or_else(|problems| panic!("{problems}"));
+    let loaded = load_text(policy).unwrap_or_else(|problems| panic!("{problems}"));
     Plan::compile(&loaded.policy, &loaded.policy.slots(&Default::default()))
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::explain::{Explanation, Question, explain};
-use crate::load::{Files, SourceFile, load};
+use crate::load::load_text;
 use crate::policy::{Policy, SlotTables};
 use crate::switches::{Compiled, Features};
 #[cfg(target_arch = "wasm32")]
@@ -51,20 +51,8 @@ services:
     experiment: { experiment: e, groups: [{ name: first, weight: 1, features: { f: true } }, { name: second, weight: 99 }] }
 ";
 
-struct NoFiles;
-
-impl Files for NoFiles {
-    fn read(&self, _: &str, path: &str) -> Result<SourceFile, String> {
-        Err(format!("`{path}` is not there"))
-    }
-}
-
 fn policy(text: &str) -> Policy {
-    let file = SourceFile {
-        name: "policy.yaml".to_owned(),
-        text: text.to_owned(),
-    };
-    match load(&[file], &NoFiles) {
+    match load_text(text) {
         Ok(loaded) => loaded.policy,
         Err(problems) => panic!("{problems}"),
     }

@@ -77,15 +77,7 @@ mod tests {
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    use crate::load::{Files, SourceFile, load};
-
-    struct NoFiles;
-
-    impl Files for NoFiles {
-        fn read(&self, _: &str, path: &str) -> Result<SourceFile, String> {
-            Err(format!("`{path}` is not there"))
-        }
-    }
+    use crate::load::load_text;
 
     fn cohorts(experiments: &[(&str, &str, &str, &str)]) -> Vec<(String, String)> {
         let mut text = "apiVersion: ombre/v1\nservices:\n  - name: shop\n    routes: [{ name: shop, path: /shop }]\n    versions: [{ name: v1, cluster: v1 }]\n    default: v1\n    unit: [mint]\n    experiments:\n".to_owned();
@@ -94,8 +86,7 @@ mod tests {
                 "      - {{ experiment: {name}, layer: {layer}, share: {share}, groups: [{groups}] }}\n"
             );
         }
-        let name = "policy.yaml".to_owned();
-        let policy = load(&[SourceFile { name, text }], &NoFiles).unwrap().policy;
+        let policy = load_text(&text).unwrap().policy;
         let cohorts = policy.cohorts().into_iter();
         cohorts.map(|cohort| (cohort.name, cohort.header)).collect()
     }

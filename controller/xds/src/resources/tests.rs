@@ -31,7 +31,7 @@ use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use envoy_types::pb::google::protobuf::value::Kind;
 use envoy_types::pb::google::protobuf::{Any, BytesValue, Duration, Struct, Value};
 use ombre_policy::document::Revision;
-use ombre_policy::load::{Files, SourceFile, load};
+use ombre_policy::load::load_text;
 use ombre_policy::policy::Policy;
 use prost::{Message, Name};
 
@@ -64,20 +64,8 @@ listeners:
   - { name: all, address: 127.0.0.1:8081, default_cluster: plain }
 "#;
 
-struct NoFiles;
-
-impl Files for NoFiles {
-    fn read(&self, _: &str, path: &str) -> Result<SourceFile, String> {
-        Err(format!("`{path}` is not there"))
-    }
-}
-
 fn policy() -> Policy {
-    let file = SourceFile {
-        name: "policy.yaml".to_owned(),
-        text: POLICY.to_owned(),
-    };
-    match load(&[file], &NoFiles) {
+    match load_text(POLICY) {
         Ok(loaded) => loaded.policy,
         Err(problems) => panic!("{problems}"),
     }

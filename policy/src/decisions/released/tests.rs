@@ -2,15 +2,7 @@
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use super::*;
-use crate::load::{Files, SourceFile, load};
-
-struct NoFiles;
-
-impl Files for NoFiles {
-    fn read(&self, _: &str, path: &str) -> Result<SourceFile, String> {
-        Err(format!("`{path}` is not there"))
-    }
-}
+use crate::load::load_text;
 
 /// A policy whose `shop` has this default version and these blocks.
 fn policy(rest: &str) -> Policy {
@@ -25,8 +17,7 @@ services:
 ",
         rest.replace("; ", "\n    ")
     );
-    let name = "policy.yaml".to_owned();
-    load(&[SourceFile { name, text }], &NoFiles).unwrap().policy
+    load_text(&text).unwrap().policy
 }
 
 /// Decided while `v2` was released over `v1` with a weight of 10 by the policy.
