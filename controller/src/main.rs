@@ -7,7 +7,15 @@ use ombre_controller::args::{Args, Command};
 use ombre_controller::{bootstrap, explain, logging, remote, serve, simulate, validate};
 use ombre_policy::release::machine::Command as Order;
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> ExitCode {
+    run().unwrap_or_else(|error| {
+        // Without the backtrace that anyhow adds where RUST_BACKTRACE is set: users read this.
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run() -> anyhow::Result<ExitCode> {
     match Args::parse().command {
         Command::Validate(args) => Ok(validate::run(&args)),
         Command::Explain(args) => explain::run(&args),
