@@ -4,13 +4,13 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use ombre_controller::args::{Args, Command};
+use ombre_controller::complaint::complaint;
 use ombre_controller::{bootstrap, explain, logging, remote, serve, simulate, validate};
 use ombre_policy::release::machine::Command as Order;
 
 fn main() -> ExitCode {
     run().unwrap_or_else(|error| {
-        // Without the backtrace that anyhow adds where RUST_BACKTRACE is set: users read this.
-        eprintln!("error: {error:#}");
+        eprintln!("{}", complaint(&error));
         ExitCode::FAILURE
     })
 }

@@ -167,6 +167,8 @@ async fn orders_are_kept_published_and_refused_with_their_reason() {
     assert_eq!(fixture.shown(), (PhaseName::FailedBack, 0));
     let degraded = json!({ "weight": 0.0, "degraded": { "v2": "v1" } });
     assert_eq!(fixture.published(), degraded);
+    let next = fixture.handle.board().services[0].next.clone();
+    assert!(next.starts_with("verifies when it is resumed"), "{next}");
     let refused = fixture.order(ROLLBACK).await.unwrap_err();
     assert!(matches!(refused, OrderError::Refused(Refusal::FailedBack)));
     let ann = Some("ann".to_owned());

@@ -37,8 +37,9 @@ pub(super) fn releases(board: &Value) -> String {
             word(release, "/next"),
         ]);
     }
+    let store_error = board.get("store_error").and_then(Value::as_str);
     let mut text = match rows.len() {
-        1 => "no service has a `rollout` with `degrade`, so nothing moves by itself\n".to_owned(),
+        1 if store_error.is_none() => "no service has a `rollout` with `degrade`, so nothing moves by itself\n".to_owned(),
         _ => table(&rows),
     };
     for cluster in list(board, "clusters") {
@@ -55,7 +56,7 @@ pub(super) fn releases(board: &Value) -> String {
             let _ = writeln!(text, "no evidence from {}: {error}", word(source, "/url"));
         }
     }
-    if let Some(error) = board.get("store_error").and_then(Value::as_str) {
+    if let Some(error) = store_error {
         let _ = writeln!(text, "nothing moves: {error}");
     }
     text.trim_end().to_owned()
@@ -265,6 +266,8 @@ mod tests {
         assert!(!release(&json!({})).is_empty(), "whatever the answer");
         let none = releases(&json!({ "services": [] }));
         assert!(none.starts_with("no service has a `rollout`"), "{none}");
+        let unknown = releases(&json!({ "services": [], "store_error": "no space" }));
+        assert!(!unknown.contains("no service has"), "{unknown}");
     }
 
     #[test]
