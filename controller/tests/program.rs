@@ -134,6 +134,33 @@ fn validate_says_what_is_in_a_good_policy() {
     );
 }
 
+/// They load, since each could be meant.
+#[test]
+fn validate_warns_of_the_wildcards_of_other_routers() {
+    let meant = POLICY.replace("/cart", "\"/%2A/%3Aid/a:b/{*rest}\"");
+    let foreign = POLICY.replace("path: /shop", "path: /shop/:id/*");
+    let dir = dir_with(&[("meant.yaml", &meant), ("foreign.yaml", &foreign)]);
+    let output = run(dir.path(), &["validate", "meant.yaml"]);
+    assert!(output.status.success());
+    assert_eq!(text(&output.stderr), "");
+    let output = run(dir.path(), &["validate", "foreign.yaml"]);
+    assert!(output.status.success());
+    let shown = text(&output.stderr);
+    let lines: Vec<&str> = shown.lines().collect();
+    let place = "warning: foreign.yaml:5:29: services[0].routes[0].path: ";
+    assert_eq!(
+        lines,
+        [
+            format!(
+                "{place}`:id` matches only itself: write `{{id}}` for any segment, `%3Aid` if that is meant"
+            ),
+            format!(
+                "{place}`*` matches only itself: write `{{*rest}}` for all that follows, `{{name}}` for one segment, `%2A` if that is meant"
+            ),
+        ]
+    );
+}
+
 #[test]
 fn validate_names_file_place_and_fix_one_line_each() {
     let bad = POLICY.replace("default: v1", "default: v7");

@@ -39,7 +39,9 @@ pub(super) fn releases(board: &Value) -> String {
     }
     let store_error = board.get("store_error").and_then(Value::as_str);
     let mut text = match rows.len() {
-        1 if store_error.is_none() => "no service has a `rollout` with `degrade`, so nothing moves by itself\n".to_owned(),
+        1 if store_error.is_none() => {
+            "no service has a `rollout` with `degrade`, so nothing moves by itself\n".to_owned()
+        }
         _ => table(&rows),
     };
     for cluster in list(board, "clusters") {
