@@ -385,7 +385,9 @@ impl Ground {
         let done = || self.world.lock().unwrap().step == Step::Done;
         stage.live(Some(kill));
         // Every third is killed again soon after its restart.
-        let again = (round % 3 == 0).then_some(Kill::Write(round / 3 % 4, Side::After));
+        let again = round
+            .is_multiple_of(3)
+            .then_some(Kill::Write(round / 3 % 4, Side::After));
         if let Some(again) = again.filter(|_| !done()) {
             stage.live(Some(again));
         }
