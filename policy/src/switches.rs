@@ -171,14 +171,14 @@ impl Switches {
         self.route_version
     }
 
-    /// Whether a path in segments is below a disabled prefix.
+    /// Whether a path in segments is below a disabled prefix. Parameters of a segment (`/admin;a=b`) are no
+    /// part of its name to many upstreams, and closing more than was meant is the lesser evil.
     pub(crate) fn disables(&self, path: &[&[u8]]) -> bool {
         self.disabled.iter().any(|prefix| {
             prefix.len() <= path.len()
-                && prefix
-                    .iter()
-                    .zip(path)
-                    .all(|(want, have)| want.as_bytes() == *have)
+                && prefix.iter().zip(path).all(|(want, have)| {
+                    Some(want.as_bytes()) == have.split(|byte| *byte == b';').next()
+                })
         })
     }
 
@@ -275,9 +275,12 @@ mod tests {
         };
         let env = |key: &str| (key == DISABLE_ROUTES).then(|| "/admin".to_owned());
         let (switches, _) = Switches::resolve(compiled, env);
-        let cases: [(&[&[u8]], bool); 4] = [
+        let cases: [(&[&[u8]], bool); 7] = [
             (&[b"admin"], true),
             (&[b"admin", b"users"], true),
+            (&[b"admin;a=b", b"users"], true),
+            (&[b"admin;"], true),
+            (&[b";admin"], false),
             (&[b"administrator"], false),
             (&[b"api", b"admin"], false),
         ];

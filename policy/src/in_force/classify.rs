@@ -158,7 +158,7 @@ impl<'a> Deciding<'a, '_> {
             version = fallback;
         }
         if let Some(seconds) = self.decision.frozen(version)
-            && is_unsafe_method(self.request.first(Field::Method))
+            && self.may_write()
         {
             let frozen = refusal(Refused::FrozenWrites, 503, Some(self.service));
             return Err(Refusal {
@@ -185,6 +185,12 @@ impl<'a> Deciding<'a, '_> {
             unit,
             rollout,
         })
+    }
+
+    /// Whether the request may change something: by its method, or through a socket that it opens.
+    fn may_write(&self) -> bool {
+        is_unsafe_method(self.request.first(Field::Method))
+            || self.request.headers.single(b"upgrade") != Single::Absent
     }
 
     fn color(&self) -> ColorSeen<'a> {

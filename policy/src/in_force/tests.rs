@@ -506,6 +506,13 @@ fn decisions_freeze_disable_and_weigh() {
                 "503 frozen_writes",
             ),
             (
+                "sockets_may_write",
+                "GET",
+                "x/cart",
+                &[("upgrade", "websocket")],
+                "503 frozen_writes",
+            ),
+            (
                 "other_versions_write",
                 "POST",
                 "x/cart?version=2.0",
