@@ -85,13 +85,11 @@ pub(crate) fn on_request_headers() -> Flow {
 }
 
 impl Context for Root {
-    fn on_http_call_response(&mut self, token: u32, _: usize, size: usize, _: usize) {
+    fn on_http_call_response(&mut self, token: u32, headers: usize, size: usize, _: usize) {
         let Role::Poller(poller) = &mut self.role else {
             return;
         };
-        let status = hostcalls::get_map_value_bytes(MapType::HttpCallResponseHeaders, ":status");
-        let status = status.ok().flatten().unwrap_or_default();
-        poller.on_response(token, &status, || {
+        poller.on_response(token, &status(headers), || {
             let body = hostcalls::get_buffer(BufferType::HttpCallResponseBody, 0, size);
             body.ok().flatten().unwrap_or_default()
         });
@@ -123,6 +121,16 @@ impl RootContext for Root {
     fn on_queue_ready(&mut self, queue: u32) {
         with_worker(|worker| worker.on_wake(queue));
     }
+}
+
+/// The status of the answer that is there. A call that broke off, also in the midst of an answer, has no
+/// headers, and the SDK panics where it is asked for one of them.
+fn status(headers: usize) -> Vec<u8> {
+    if headers == 0 {
+        return Vec::new();
+    }
+    let status = hostcalls::get_map_value_bytes(MapType::HttpCallResponseHeaders, ":status");
+    status.ok().flatten().unwrap_or_default()
 }
 
 fn identity(switches: &Switches) -> Identity {

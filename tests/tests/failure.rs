@@ -1,6 +1,7 @@
 //! The data plane outlives the control plane, and an Envoy that starts never answers with an
 //! error of its own: it has the policy, or sends everything to the stable default until then.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -9,6 +10,8 @@ use ombre_tests::load::{Load, Shot};
 use ombre_tests::poll::{SOON, eventually};
 use ombre_tests::stack::{Setup, Stack};
 use ombre_tests::upstream::Faults;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
 
 /// The default is v2, which nobody reaches without a policy in force.
@@ -71,6 +74,50 @@ async fn a_killed_controller_is_not_missed_and_a_new_one_is_found() -> Result<()
         let report = load.stop().await?;
         println!("{}", report.line());
         report.check()
+    })
+    .await
+}
+
+/// Stands in for the controller: every answer breaks off in its body, as many as `count` tells.
+async fn break_off(listener: TcpListener, count: &AtomicUsize) -> Result<()> {
+    loop {
+        let (mut client, _) = listener.accept().await?;
+        let mut request = [0; 4096];
+        // A client that goes away before it asks is none of this one's business.
+        if client.read(&mut request).await.unwrap_or_default() == 0 {
+            continue;
+        }
+        client
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\nOMBR")
+            .await?;
+        // Envoy has the head before the end comes.
+        sleep(Duration::from_millis(20)).await;
+        client.set_zero_linger()?;
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_asked_for_again() -> Result<()> {
+    Stack::with(&policy("v2"), async |stack| {
+        stack.controller.kill()?;
+        let listener = TcpListener::bind(stack.controller.address()).await?;
+        let count = AtomicUsize::new(0);
+        let enough = eventually(SOON, "polls are answered in part", async || {
+            let count = count.load(Ordering::Relaxed);
+            ensure!(count >= 6, "{count} of 6");
+            Ok(())
+        });
+        tokio::select! {
+            broken = break_off(listener, &count) => broken?,
+            enough = enough => enough?,
+        }
+        ensure!(stack.ask(&page()).await?.echo()?.version == "v2");
+        stack.controller.restart()?;
+        stack.controller.healthy().await?;
+        stack.change_policy(&policy("v1")).await?;
+        ensure!(stack.ask(&page()).await?.echo()?.version == "v1");
+        Ok(())
     })
     .await
 }
