@@ -4,12 +4,15 @@
 
 pub mod app;
 pub mod args;
+#[cfg(test)]
+mod authority;
 pub mod bootstrap;
 pub mod clients;
 pub mod clock;
 pub mod clusters;
 pub mod compiled;
 pub mod documents;
+pub mod door;
 pub mod engine;
 pub mod error;
 pub mod evidence;

@@ -108,7 +108,7 @@ impl Nodes {
 
     /// Takes note of a poll. One without a node id is nobody's.
     pub fn polled(&self, headers: &HeaderMap, kind: Kind, after: Revision, now: SystemTime) {
-        let Some(name) = text(headers, "x-ombre-node", LONGEST_NAME) else {
+        let Some(name) = name(headers) else {
             if !self.nameless.swap(true, Ordering::Relaxed) {
                 warn!(
                     "an Envoy polls without a node id: it is on no list, and no release can wait for it; give it `node.id`"
@@ -235,6 +235,11 @@ fn forget_most_silent(table: &mut HashMap<String, Polled>) {
     let mut silent: Vec<_> = table.values().map(silence).collect();
     let (_, &mut last, _) = silent.select_nth_unstable(FORGOTTEN - 1);
     table.retain(|_, polled| silence(polled) > last);
+}
+
+/// Who polls: its node id. `None` when it is nobody's, or unfit to be shown.
+pub fn name(headers: &HeaderMap) -> Option<&str> {
+    text(headers, "x-ombre-node", LONGEST_NAME)
 }
 
 /// A header of printable ASCII that is not longer than it may be.

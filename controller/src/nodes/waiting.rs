@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use axum::http::HeaderMap;
 
-use super::{LONGEST_NAME, Nodes, text};
+use super::{Nodes, name};
 use crate::clock::steady;
 
 /// A poll that waits. Dropping it says that its Envoy did not wait for the answer.
@@ -18,7 +18,7 @@ pub struct Waiting {
 impl Waiting {
     /// The poll of which note was taken, with these headers; `None` when it is nobody's.
     pub fn begin(nodes: &Arc<Nodes>, headers: &HeaderMap) -> Option<Self> {
-        let name = text(headers, "x-ombre-node", LONGEST_NAME)?.to_owned();
+        let name = name(headers)?.to_owned();
         nodes.table().get_mut(&name)?.waiting += 1;
         let nodes = Arc::clone(nodes);
         let answered = false;
