@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,7 +85,7 @@ pub async fn serve(door: Door, router: Router, limits: Limits, mut stop: watch::
     http.header_read_timeout(limits.silence);
     let connections = GracefulShutdown::new();
     loop {
-        let (stream, place) = tokio::select! {
+        let ((stream, client), place) = tokio::select! {
             Some(accepted) = accept(&listener, &places) => accepted,
             _ = stop.wait_for(|stop| *stop) => break,
         };
@@ -93,7 +94,7 @@ pub async fn serve(door: Door, router: Router, limits: Limits, mut stop: watch::
             let (tls, http, stop) = (tls.clone(), http.clone(), stop.clone());
             let watcher = connections.watcher();
             tokio::spawn(async move {
-                let agreed = agree(&tls, stream, limits.handshake, stop).await;
+                let agreed = agree(&tls, stream, client, limits.handshake, stop).await;
                 if let Some((stream, names)) = agreed {
                     let answer = Answering {
                         service,
@@ -125,7 +126,7 @@ pub async fn serve(door: Door, router: Router, limits: Limits, mut stop: watch::
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+) -> Option<((TcpStream, SocketAddr), OwnedSemaphorePermit)> {
     if places.available_permits() == 0 {
         let address = listener.local_addr().ok();
         warn!(
@@ -137,7 +138,7 @@ async fn accept(
     let place = Arc::clone(places).acquire_owned().await.ok()?;
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return Some((stream, place)),
+            Ok(accepted) => return Some((accepted, place)),
             Err(error) if is_of_one_client(&error) => {}
             Err(error) => {
                 error!(%error, "connections cannot be accepted");
@@ -147,23 +148,27 @@ async fn accept(
     }
 }
 
-/// TLS on a connection and whom it is with. In a box of its own: the task of a poll that waits holds
-/// it for as long, and would have room for the handshake beside it.
+/// TLS on a connection, and whom it is with; none when it comes to nothing. In a box, since the task of a
+/// connection has room for it twice: as what it agrees on, and as what it serves.
 async fn agree(
     tls: &Tls,
     stream: TcpStream,
+    client: SocketAddr,
     patience: Duration,
     mut stop: watch::Receiver<bool>,
 ) -> Option<(Box<Stream>, Names)> {
-    let client = stream.peer_addr().ok();
     let agreed = tokio::select! {
         agreed = timeout(patience, tls.accept(stream)) => agreed,
         _ = stop.wait_for(|stop| *stop) => return None,
     };
     match agreed {
         Ok(Ok((stream, names))) => return Some((Box::new(stream), names)),
-        Ok(Err(error)) => warn!(?client, %error, "connection refused"),
-        Err(_) => debug!(?client, "connection closed: no TLS in time"),
+        Ok(Err(error)) if error.kind() == ErrorKind::InvalidData => {
+            warn!(%client, %error, "connection refused");
+        }
+        // As of a probe that only connects.
+        Ok(Err(error)) => debug!(%client, %error, "connection ended before TLS"),
+        Err(_) => debug!(%client, "connection closed: no TLS in time"),
     }
     None
 }

@@ -72,7 +72,11 @@ async fn silence_counts_after_the_handshake_too() {
 #[tokio::test]
 async fn at_the_end_handshakes_are_broken_off_and_requests_answered_still() {
     let own = Authority::new();
-    let running = Running::secured(Limits::default(), &own).await;
+    let limits = Limits {
+        handshake: SOON * 2,
+        ..Limits::default()
+    };
+    let running = Running::secured(limits, &own).await;
     let mut silent = running.client().await;
     let mut waiting = running.client_of(&own, Some(&own)).await.unwrap();
     running.waits(&mut waiting).await;
