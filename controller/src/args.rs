@@ -25,7 +25,7 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Watch the policy files and deliver them to the filters in Envoy.
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Check policy files and exit with 0 when they are fine, else with 1.
     Validate(ValidateArgs),
     /// Say which version would serve a request, and why.

@@ -27,7 +27,7 @@ fn main() -> anyhow::Result<ExitCode> {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()?;
-            runtime.block_on(serve::run(args))?;
+            runtime.block_on(serve::run(*args))?;
             Ok(ExitCode::SUCCESS)
         }
     }
