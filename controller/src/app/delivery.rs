@@ -21,7 +21,7 @@ use crate::clock::steady;
 use crate::documents::Published;
 use crate::error::ApiError;
 use crate::metrics::Poll;
-use crate::nodes::{self, Waiting};
+use crate::nodes::{Identity, Waiting};
 
 /// How long a poll waits for news. The poller itself gives up after 45 s.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -110,7 +110,8 @@ fn asked(
 
 /// Whether the poll is of a node that the client's certificate names.
 fn is_named_by(names: &Names, headers: &HeaderMap) -> Result<(), ApiError> {
-    let node = nodes::name(headers).unwrap_or_default();
+    let identity = Identity::of(headers);
+    let node = identity.as_ref().map_or("", |identity| &identity.name);
     if names.allow(node) {
         return Ok(());
     }

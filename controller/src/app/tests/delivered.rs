@@ -104,7 +104,7 @@ async fn a_poll_over_tls_is_of_a_node_that_the_certificate_names() {
         .nodes
         .list()
         .into_iter()
-        .map(|node| node.name)
+        .map(|node| node.identity.name)
         .collect();
     assert_eq!(names, ["e1.example.com"]);
     let answer = poll("/healthz", "").await;
