@@ -18,10 +18,7 @@ async fn pollers_are_served_documents_and_nothing_else() {
     let mut served = Vec::new();
     for (path, operations) in paths {
         for method in operations.as_object().unwrap().keys() {
-            let target = path
-                .replace("{kind}", "policy")
-                .replace('{', "")
-                .replace('}', "");
+            let target = path.replace("{kind}", "policy").replace(['{', '}'], "");
             let method = method.to_uppercase();
             let request = Request::builder().method(method.as_str()).uri(&target);
             let request = request.body(Body::empty()).unwrap();
