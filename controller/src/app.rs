@@ -20,6 +20,7 @@ use axum::http::StatusCode;
 use axum::{Extension, Router};
 use tokio::sync::watch;
 use tower_http::validate_request::ValidateRequestHeaderLayer;
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::host::Hosts;
 use crate::engine::Handle;
@@ -44,7 +45,7 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// How long a poll waits.
     pub patience: Duration,
-    /// Whether it serves its own machine alone.
+    /// Whether whoever asks is on this machine.
     pub loopback: bool,
     /// When the controller was started.
     pub started: SystemTime,
@@ -54,10 +55,20 @@ pub struct App {
 
 /// The API.
 pub fn router(app: App) -> Router {
+    finished(openapi::routes(), app)
+}
+
+/// What of it is for pollers alone, and for who asks whether they can be served.
+pub fn delivery_router(app: App) -> Router {
+    finished(openapi::delivery_routes(), app)
+}
+
+/// With what every address has beside its routes.
+fn finished(routes: OpenApiRouter<App>, app: App) -> Router {
+    let (router, document) = routes.split_for_parts();
     let hosts = ValidateRequestHeaderLayer::custom(Hosts {
         local_only: app.loopback,
     });
-    let (router, document) = openapi::routes().split_for_parts();
     router
         .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "there is nothing at this path"))
         .method_not_allowed_fallback(async || {

@@ -1,6 +1,7 @@
 //! What the command line and the environment say. The help texts here are the reference.
 
 mod bootstrap;
+mod delivery;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use reqwest::Url;
 
 pub use bootstrap::{BootstrapArgs, Upstream};
+pub use delivery::DeliveryArgs;
 
 /// Gray release behind Envoy.
 #[derive(Debug, Parser)]
@@ -23,7 +25,7 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Watch the policy files and deliver them to the filters in Envoy.
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Check policy files and exit with 0 when they are fine, else with 1.
     Validate(ValidateArgs),
     /// Say which version would serve a request, and why.
@@ -64,8 +66,9 @@ pub struct ServeArgs {
         value_delimiter = ','
     )]
     pub policies: Vec<PathBuf>,
-    /// Where the API listens. It has no authentication of its own: keep it on the loopback or
-    /// behind something that has.
+    /// Where the API listens, for operators and the pollers of this machine. It has no authentication of
+    /// its own: keep it on the loopback or behind something that has, and give the Envoys of other
+    /// machines --delivery-listen.
     #[arg(
         long,
         value_name = "ADDRESS",
@@ -73,6 +76,9 @@ pub struct ServeArgs {
         env = "OMBRE_LISTEN"
     )]
     pub listen: SocketAddr,
+    /// Delivery to the pollers of other machines.
+    #[command(flatten)]
+    pub delivery: DeliveryArgs,
     /// Where revisions, slot tables and decisions are kept, so that no restart moves a user.
     #[arg(
         long,
@@ -373,6 +379,43 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn certificates_come_together_and_with_an_address() {
+        for what in ["xds", "delivery"] {
+            let parse = |options: &str| {
+                let options = options.replace('$', &format!("--{what}-"));
+                let required = ["ombre", "serve", "--policy", "p.yaml"];
+                let wasm: &[&str] = match what {
+                    "xds" if options.contains("listen") => &["--xds-wasm", "w"],
+                    _ => &[],
+                };
+                let required = required.into_iter().chain(wasm.iter().copied());
+                Args::try_parse_from(required.chain(options.split_whitespace())).is_ok()
+            };
+            for (options, fine) in [
+                ("", true),
+                ("$listen 0.0.0.0:1", true),
+                ("$listen 0.0.0.0:1 $insecure", true),
+                (
+                    "$listen 0.0.0.0:1 $tls-cert c $tls-key k $tls-client-ca a",
+                    true,
+                ),
+                ("$tls-cert c $tls-key k $tls-client-ca a", false),
+                ("$listen 0.0.0.0:1 $tls-cert c $tls-key k", false),
+                ("$listen 0.0.0.0:1 $tls-cert c $tls-client-ca a", false),
+                ("$listen 0.0.0.0:1 $tls-key k $tls-client-ca a", false),
+                ("$listen 0.0.0.0:1 $tls-client-ca a", false),
+                ("$listen 0.0.0.0:1 $tls-key k", false),
+                (
+                    "$listen 0.0.0.0:1 $insecure $tls-cert c $tls-key k $tls-client-ca a",
+                    false,
+                ),
+            ] {
+                assert_eq!(parse(options), fine, "{what}: {options}");
+            }
+        }
     }
 
     #[test]

@@ -4,6 +4,8 @@
 
 pub mod app;
 pub mod args;
+#[cfg(test)]
+mod authority;
 pub mod bootstrap;
 pub mod clients;
 pub mod clock;
@@ -11,6 +13,7 @@ pub mod clusters;
 pub mod compiled;
 pub mod complaint;
 pub mod documents;
+pub mod door;
 pub mod engine;
 pub mod error;
 pub mod evidence;

@@ -35,7 +35,7 @@ fn run() -> anyhow::Result<ExitCode> {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()?;
-            runtime.block_on(serve::run(args))?;
+            runtime.block_on(serve::run(*args))?;
             Ok(ExitCode::SUCCESS)
         }
     }

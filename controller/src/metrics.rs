@@ -56,6 +56,8 @@ pub enum Poll {
     Delivered,
     /// With nothing new.
     NothingNew,
+    /// Not begun: the certificate is not that of the node.
+    Refused,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -135,7 +137,7 @@ macro_rules! words {
 }
 
 words!(Load { Accepted => "accepted", Unchanged => "unchanged", Refused => "refused" });
-words!(Poll { Delivered => "delivered", NothingNew => "nothing_new" });
+words!(Poll { Delivered => "delivered", NothingNew => "nothing_new", Refused => "refused" });
 words!(Xds { Push => "push", Ack => "ack", Nack => "nack" });
 words!(UpdateLabel { Begun => "begun", Removed => "removed", Dropped => "dropped" });
 

@@ -3,18 +3,19 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::Context;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
-use crate::app::{App, delivery, router};
+use crate::app::{App, delivery, delivery_router, router};
 use crate::args::ServeArgs;
 use crate::clients::Clients;
 use crate::clock::Clock;
 use crate::clusters::Clusters;
+use crate::door::Door;
 use crate::engine::{Handle, Parts, Start};
 use crate::evidence::Collector;
 use crate::loader::Loader;
@@ -40,7 +41,12 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::default());
     let publisher = Arc::new(Publisher::new(dir, saved, Arc::clone(&metrics)));
     let (stop, stopped) = watch::channel(false);
-    let xds = Xds::bind(&args.xds, &args.state_dir, &stopped).await?;
+    // All of them before anything is served at one of them.
+    let api = Door::plain("listen", args.listen)?;
+    let wanted = args.delivery.wanted();
+    let delivery = wanted.map(|wanted| Door::open(wanted, &stopped));
+    let delivery = delivery.transpose()?;
+    let xds = Xds::bind(&args.xds, &args.state_dir, &stopped)?;
     let nodes = Arc::new(Nodes::with_xds(xds.as_ref().map(Xds::registry)));
     let clients = Clients::new(args.trust.ca_file.as_deref())?;
     let (releases, handle) = releases(&args, &clients, &publisher, &nodes, &metrics)?;
@@ -52,9 +58,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
         tokio::spawn(webhook.run(handle.news(), stopped.clone()));
     }
     let clusters = Clusters::new(&clients, args.envoy_admins)?;
-    let listener =
-        server::listen(args.listen).with_context(|| format!("cannot listen on {}", args.listen))?;
-    let address = listener.local_addr()?;
+    let address = api.listener.local_addr()?;
     let loopback = address.ip().is_loopback();
     if !loopback {
         warn!(%address, "the API has no authentication of its own: keep others away from this address");
@@ -78,18 +82,28 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let loading = tokio::spawn(loader.run(stopped.clone()));
     let releasing = tokio::spawn(releases.run(stop.subscribe()));
     info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
-    let server = tokio::spawn(server::serve(
-        listener,
-        router(app),
-        Limits::default(),
-        stopped,
-    ));
+    let mut servers = JoinSet::new();
+    if let Some(door) = delivery {
+        let app = App {
+            // Who has a certificate may have any name for this machine.
+            loopback: door.tls.is_none() && door.listener.local_addr()?.ip().is_loopback(),
+            ..app.clone()
+        };
+        let router = delivery_router(app);
+        servers.spawn(server::serve(
+            door,
+            router,
+            Limits::default(),
+            stopped.clone(),
+        ));
+    }
+    servers.spawn(server::serve(api, router(app), Limits::default(), stopped));
     let signal = told_to_end().await?;
     info!(signal, "ending");
     stop.send_replace(true);
     // Waiting polls are answered and streams ended at once; whoever is slower than this is left behind.
     let farewell = Instant::now() + FAREWELL;
-    if let Ok(ended) = timeout_at(farewell, server).await {
+    while let Ok(Some(ended)) = timeout_at(farewell, servers.join_next()).await {
         ended?;
     }
     if let Some(discovery) = discovery

@@ -9,7 +9,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -55,11 +55,13 @@ struct Serving {
     child: Child,
     log: BufReader<ChildStderr>,
     address: String,
+    /// The address for pollers, when it has one of their own.
+    delivery: Option<String>,
 }
 
 impl Serving {
     fn start(dir: &Path) -> Self {
-        Self::run(&mut ombre(dir))
+        Self::with(dir, &[])
     }
 
     /// With at most so many open files.
@@ -67,12 +69,20 @@ impl Serving {
         let mut limited = Command::new("/bin/sh");
         limited.current_dir(dir).env_clear();
         let script = format!("ulimit -n {files} && exec \"$0\" \"$@\"");
-        Self::run(limited.args(["-c", &script, env!("CARGO_BIN_EXE_ombre")]))
+        Self::run(limited.args(["-c", &script, env!("CARGO_BIN_EXE_ombre"), "serve"]))
+    }
+
+    /// With these options more.
+    fn with(dir: &Path, options: &[&str]) -> Self {
+        Self::run(ombre(dir).arg("serve").args(options))
     }
 
     fn run(command: &mut Command) -> Self {
+        let delivers = command
+            .get_args()
+            .any(|argument| argument == "--delivery-listen");
         let mut child = command
-            .args(["serve", "--policy", "policy.yaml", "--state-dir", "state"])
+            .args(["--policy", "policy.yaml", "--state-dir", "state"])
             .args(["--listen", "127.0.0.1:0", "--log-format", "json"])
             .stderr(Stdio::piped())
             .spawn()
@@ -82,11 +92,20 @@ impl Serving {
             child,
             log,
             address: String::new(),
+            delivery: None,
         };
-        let line = serving.until("listening");
-        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-        serving.address = line["address"].as_str().unwrap().to_owned();
+        if delivers {
+            serving.delivery = Some(serving.address("listening for envoys"));
+        }
+        serving.address = serving.address("\"listening\"");
         serving
+    }
+
+    /// The address in the next line with this in it.
+    fn address(&mut self, expected: &str) -> String {
+        let line = self.until(expected);
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        line["address"].as_str().unwrap().to_owned()
     }
 
     /// Reads the log up to a line with this in it; ends with the log when there is none.
@@ -319,6 +338,76 @@ fn serve_answers_until_it_is_told_to_end_and_then_ends_well() {
     );
     assert!(text(&output.stderr).contains("is in use by another ombre"));
     assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn an_address_that_is_taken_is_said_before_anything_is_served() {
+    let dir = dir_with(&[("policy.yaml", POLICY)]);
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    for (option, other) in [
+        ("--listen", "--delivery-listen"),
+        ("--delivery-listen", "--listen"),
+    ] {
+        let args = ["serve", "--policy", "policy.yaml", other, "127.0.0.1:0"];
+        let output = run(dir.path(), &[&args[..], &[option, &taken]].concat());
+        let (said, errors) = (text(&output.stdout), text(&output.stderr));
+        let expected = format!("cannot listen on {taken}, which {option} asks for");
+        assert!(errors.contains(&expected), "{option}: {errors}");
+        assert!(errors.contains("in use"), "{option}: {errors}");
+        assert!(!errors.contains("published") && said.is_empty(), "{errors}");
+        assert_eq!(output.status.code(), Some(1), "{option}");
+    }
+}
+
+/// A client that has asked for this.
+fn asks(address: &str, path: &str) -> TcpStream {
+    let mut client = TcpStream::connect(address).unwrap();
+    client.set_read_timeout(Some(SOON)).unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    client.write_all(request.as_bytes()).unwrap();
+    client
+}
+
+fn answer(mut client: TcpStream) -> String {
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[test]
+fn polls_that_wait_at_either_address_are_answered_when_it_is_told_to_end() {
+    let dir = dir_with(&[("policy.yaml", POLICY)]);
+    let mut serving = Serving::with(dir.path(), &["--delivery-listen", "127.0.0.1:0"]);
+    serving.until("policy published");
+    let addresses = [serving.address.clone(), serving.delivery.clone().unwrap()];
+    let waiting = addresses.clone().map(|address| {
+        let first = answer(asks(&address, "/v1/delivery/policy"));
+        assert!(first.starts_with("HTTP/1.1 200 "), "{first}");
+        let revision = first.split("x-ombre-revision: ").nth(1).unwrap();
+        let revision = revision.lines().next().unwrap();
+        asks(&address, &format!("/v1/delivery/policy?after={revision}"))
+    });
+    let start = Instant::now();
+    while !answer(asks(&serving.address, "/metrics")).contains("ombre_polls_waiting 2\n") {
+        assert!(start.elapsed() < SOON, "they do not wait");
+    }
+    for (path, served) in [
+        ("/healthz", "200"),
+        ("/v1/status", "404"),
+        ("/metrics", "404"),
+    ] {
+        let answer = answer(asks(&addresses[1], path));
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {served} ")),
+            "{path}: {answer}"
+        );
+    }
+    assert_eq!(serving.terminate().code(), Some(0));
+    for client in waiting {
+        let answer = answer(client);
+        assert!(answer.starts_with("HTTP/1.1 304 "), "{answer}");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The harness of the end-to-end tests, the benchmark and the demo: it starts a real Envoy,
 //! the built controller and demo upstreams, and asks them what a client and an operator ask.
 
+pub mod authority;
 pub mod binaries;
 pub mod client;
 pub mod controller;

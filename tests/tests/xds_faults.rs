@@ -2,11 +2,11 @@
 //! refuses, certificates that do not fit. No request is lost, and what is wrong is said.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use ombre_tests::authority::Authority;
 use ombre_tests::binaries;
 use ombre_tests::client::Ask;
 use ombre_tests::envoy::Listeners;
@@ -17,10 +17,6 @@ use ombre_tests::poll::{SOON, eventually};
 use ombre_tests::stack::{Setup, Stack};
 use ombre_tests::upstream::Upstream;
 use ombre_tests::with_every_xds;
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType,
-    date_time_ymd,
-};
 use tokio::time::sleep;
 
 const ENVOY: &str = "envoy-1";
@@ -309,51 +305,17 @@ async fn envoys_of_two_clusters_get_different_listeners(feed: Feed) -> Result<()
     .await
 }
 
-/// Certificates of one authority.
-struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Result<Self> {
-        let mut params = CertificateParams::new(Vec::<String>::new())?;
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // Who has the name of his issuer is taken for his own issuer.
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "authority");
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
-        Ok(Self { issuer })
-    }
-
-    /// Writes `<name>.pem` and `<name>.key` for somebody of this URI, and for 127.0.0.1.
-    fn issue(&self, dir: &Path, name: &str, id: &str, expired: bool) -> Result<()> {
-        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()])?;
-        let uri = format!("spiffe://mesh/{id}");
-        params.subject_alt_names.push(SanType::URI(uri.try_into()?));
-        if expired {
-            params.not_before = date_time_ymd(2020, 1, 1);
-            params.not_after = date_time_ymd(2021, 1, 1);
-        }
-        let key = KeyPair::generate()?;
-        let certificate = params.signed_by(&key, &self.issuer)?;
-        fs::write(dir.join(format!("{name}.pem")), certificate.pem())?;
-        fs::write(dir.join(format!("{name}.key")), key.serialize_pem())?;
-        Ok(())
-    }
-}
-
 /// Nobody gets in who does not show a fitting certificate, and nobody who is in notices.
 async fn certificates_let_in_whom_they_name(feed: Feed) -> Result<()> {
     let dir = tempfile::tempdir()?;
     let path = |name: &str| dir.path().join(name).display().to_string();
     let (own, foreign) = (Authority::new()?, Authority::new()?);
-    fs::write(path("ca.pem"), own.issuer.pem())?;
-    own.issue(dir.path(), "server", "ombre", false)?;
-    own.issue(dir.path(), "good", ENVOY, false)?;
-    own.issue(dir.path(), "expired", "expired", true)?;
-    own.issue(dir.path(), "wrong", "somebody-else", false)?;
-    foreign.issue(dir.path(), "foreign", "foreign", false)?;
+    fs::write(path("ca.pem"), own.pem())?;
+    own.issue(dir.path(), "server", "ombre")?;
+    own.issue(dir.path(), "good", ENVOY)?;
+    own.issue_expired(dir.path(), "expired", "expired")?;
+    own.issue(dir.path(), "wrong", "somebody-else")?;
+    foreign.issue(dir.path(), "foreign", "foreign")?;
     let (ca, cert, key) = (path("ca.pem"), path("server.pem"), path("server.key"));
     let serving = [
         "--xds-tls-cert",
@@ -403,8 +365,8 @@ async fn certificates_let_in_whom_they_name(feed: Feed) -> Result<()> {
                 }
             }
             // What is on the disk counts while everything runs on: the other authority is let in too.
-            let both = own.issuer.pem() + &foreign.issuer.pem();
-            own.issue(dir.path(), "server", "ombre", false)?;
+            let both = own.pem() + &foreign.pem();
+            own.issue(dir.path(), "server", "ombre")?;
             fs::write(&ca, both)?;
             eventually(
                 SOON,

@@ -2,23 +2,26 @@
 //! newer, else when there is, else with 304 after half a minute.
 
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use ombre_policy::document::{Kind, Revision};
+use ombre_tls::Names;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
-use tracing::error;
+use tracing::{error, warn};
 
 use crate::app::App;
-use crate::app::openapi::{Invalid, Missing, shapes};
+use crate::app::openapi::{Invalid, Missing, Strange, shapes};
 use crate::clock::steady;
 use crate::documents::Published;
 use crate::error::ApiError;
 use crate::metrics::Poll;
-use crate::nodes::Waiting;
+use crate::nodes::{Identity, Waiting};
 
 /// How long a poll waits for news. The poller itself gives up after 45 s.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -30,18 +33,27 @@ const LARGEST_AHEAD: Revision = Revision::new(1 << 53);
 /// `GET /v1/delivery/{policy|decisions}?after=<revision>`.
 ///
 /// # Errors
-/// 404 for another document, 400 for an `after` that is not a revision.
+/// 404 for another document, 403 when the client's certificate is not that of the node that it names, 400
+/// for an `after` that is not a revision.
 #[utoipa::path(get, path = "/v1/delivery/{kind}", operation_id = "poll", tag = "delivery",
     params(("kind" = String, Path, description = "`policy` or `decisions`"), ("after" = Option<u64>, Query, description = "the revision that is there already; 0 when it is left out")),
-    responses((status = 200, description = "a document that is newer", body = inline(shapes::Document), content_type = "application/octet-stream", headers(("x-ombre-revision" = u64, description = "its revision"))), (status = 304, description = "nothing newer within half a minute"), Invalid, Missing))]
+    responses((status = 200, description = "a document that is newer", body = inline(shapes::Document), content_type = "application/octet-stream", headers(("x-ombre-revision" = u64, description = "its revision"))), (status = 304, description = "nothing newer within half a minute"), Invalid, Strange, Missing))]
 pub fn poll(
     State(app): State<App>,
     Path(kind): Path<String>,
     RawQuery(query): RawQuery,
+    names: Option<Extension<Arc<Names>>>,
     headers: HeaderMap,
 ) -> impl Future<Output = Result<Response, ApiError>> + Send {
     // No `async fn`: it would keep all that it is called with for as long as the poll waits.
-    let asked = asked(&app, &kind, query.as_deref().unwrap_or_default(), &headers);
+    let names = names.as_deref().map(Arc::as_ref);
+    let asked = asked(
+        &app,
+        &kind,
+        query.as_deref().unwrap_or_default(),
+        names,
+        &headers,
+    );
     async move {
         let (kind, after, waiting) = asked?;
         let document = wait(&app, kind, after).await;
@@ -67,6 +79,7 @@ fn asked(
     app: &App,
     kind: &str,
     query: &str,
+    names: Option<&Names>,
     headers: &HeaderMap,
 ) -> Result<(Kind, Revision, Option<Waiting>), ApiError> {
     let kind = [Kind::Policy, Kind::Decisions]
@@ -76,6 +89,12 @@ fn asked(
             let detail = "no such document; there are `policy` and `decisions`";
             ApiError::new(StatusCode::NOT_FOUND, detail)
         })?;
+    if let Some(names) = names
+        && let Err(refusal) = is_named_by(names, headers)
+    {
+        app.metrics.poll(kind, Poll::Refused);
+        return Err(refusal);
+    }
     let after = after(query)?;
     let ours = app.publisher.documents().revision(kind).unwrap_or_default();
     if after > ours.max(LARGEST_AHEAD) {
@@ -87,6 +106,20 @@ fn asked(
     app.nodes.polled(headers, kind, after, steady());
     let waiting = Waiting::begin(&app.nodes, headers);
     Ok((kind, after, waiting))
+}
+
+/// Whether the poll is of a node that the client's certificate names.
+fn is_named_by(names: &Names, headers: &HeaderMap) -> Result<(), ApiError> {
+    let identity = Identity::of(headers);
+    let node = identity.as_ref().map_or("", |identity| &identity.name);
+    if names.allow(node) {
+        return Ok(());
+    }
+    warn!(node, %names, "poll refused: the certificate is not this node's");
+    let detail = format!(
+        "node `{node}` is not what the client certificate is for, {names}; set `node.id` to one of them"
+    );
+    Err(ApiError::new(StatusCode::FORBIDDEN, detail))
 }
 
 async fn wait(app: &App, kind: Kind, after: Revision) -> Option<Published> {

@@ -49,6 +49,13 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(document))
 }
 
+/// Those for pollers alone.
+pub(super) fn delivery_routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(delivery::poll))
+        .routes(routes!(health::alive))
+}
+
 /// This document.
 #[utoipa::path(get, path = "/v1/openapi.json", operation_id = "openapi", tag = "health",
     responses((status = 200, description = "OpenAPI 3.1", body = Object)))]
@@ -61,6 +68,12 @@ pub async fn document(Extension(document): Extension<Arc<OpenApi>>) -> Json<Open
 #[response(status = 400, content_type = "application/problem+json")]
 #[expect(dead_code, reason = "stands in the document alone")]
 pub(super) struct Invalid(ErrorBody);
+
+/// The client's certificate is another node's.
+#[derive(IntoResponses)]
+#[response(status = 403, content_type = "application/problem+json")]
+#[expect(dead_code, reason = "stands in the document alone")]
+pub(super) struct Strange(ErrorBody);
 
 /// There is no such thing.
 #[derive(IntoResponses)]

@@ -11,6 +11,7 @@ use tower::ServiceExt;
 use crate::sample::compiled;
 use crate::state::StateDir;
 
+mod delivered;
 mod releases;
 mod waiting;
 

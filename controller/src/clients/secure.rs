@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::serve::Listener;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::ServerConfig;
 use rustls::crypto::ring::default_provider;
-use rustls::pki_types::PrivateKeyDer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+
+use crate::authority::{Authority, Identity};
 
 /// The server; dropping it ends it.
 pub(crate) struct Secure {
@@ -22,7 +22,7 @@ pub(crate) struct Secure {
     /// The authority's certificate in PEM.
     pub(crate) ca_file: PathBuf,
     task: JoinHandle<()>,
-    _dir: tempfile::TempDir,
+    _authority: Authority,
 }
 
 struct Accepting {
@@ -33,22 +33,14 @@ struct Accepting {
 impl Secure {
     /// Serves `app` as `name`, under a certificate of an authority of its own.
     pub(crate) async fn start(app: Router, name: &str) -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let leaf = CertificateParams::new([name.to_owned()]).unwrap();
-        let leaf = leaf.signed_by(&key, &authority).unwrap();
-        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let authority = Authority::new();
+        let Identity { cert, key } = authority.issue(name);
         let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(vec![leaf.der().clone()], key)
+            .with_single_cert(vec![cert], key)
             .unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        let ca_file = dir.path().join("ca.pem");
-        std::fs::write(&ca_file, authority.pem()).unwrap();
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("https://localhost:{}", tcp.local_addr().unwrap().port());
         let tls = TlsAcceptor::from(Arc::new(config));
@@ -57,9 +49,9 @@ impl Secure {
         });
         Self {
             url,
-            ca_file,
+            ca_file: authority.ca_file(),
             task,
-            _dir: dir,
+            _authority: authority,
         }
     }
 }

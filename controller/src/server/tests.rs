@@ -4,11 +4,13 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::routing::get;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
+
+mod secured;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -20,18 +22,27 @@ struct Running {
     server: JoinHandle<()>,
 }
 
-struct Client(TcpStream);
+struct Client<S>(S);
 
 impl Running {
     async fn start(limits: Limits) -> Self {
+        Self::started(limits, None, watch::Sender::new(false)).await
+    }
+
+    async fn started(limits: Limits, tls: Option<Tls>, stop: watch::Sender<bool>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (news, stop) = (watch::Sender::new(false), watch::Sender::new(false));
+        let news = watch::Sender::new(false);
         let router = Router::new()
             .route("/now", get(async || StatusCode::NO_CONTENT))
             .route("/news", get(wait))
             .with_state(news.clone());
-        let server = tokio::spawn(serve(listener, router, limits, stop.subscribe()));
+        let server = tokio::spawn(serve(
+            Door { listener, tls },
+            router,
+            limits,
+            stop.subscribe(),
+        ));
         Self {
             address,
             news,
@@ -40,22 +51,27 @@ impl Running {
         }
     }
 
-    async fn client(&self) -> Client {
+    async fn client(&self) -> Client<TcpStream> {
         Client(TcpStream::connect(self.address).await.unwrap())
     }
 
     /// A client whose request waits.
-    async fn waiting(&self) -> Client {
-        let before = self.news.receiver_count();
+    async fn waiting(&self) -> Client<TcpStream> {
         let mut client = self.client().await;
-        client.ask("/news").await;
+        self.waits(&mut client).await;
+        client
+    }
+
+    /// Lets its request wait.
+    async fn waits(&self, client: &mut Client<impl AsyncRead + AsyncWrite + Unpin>) {
+        let before = self.news.receiver_count();
+        client.ask("/news").await.unwrap();
         let waits = async {
             while self.news.receiver_count() == before {
                 tokio::task::yield_now().await;
             }
         };
         timeout(SOON, waits).await.expect("the request arrives");
-        client
     }
 }
 
@@ -64,10 +80,11 @@ async fn wait(State(news): State<watch::Sender<bool>>) -> StatusCode {
     StatusCode::OK
 }
 
-impl Client {
-    async fn ask(&mut self, path: &str) {
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    async fn ask(&mut self, path: &str) -> io::Result<()> {
         let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
-        self.0.write_all(request.as_bytes()).await.unwrap();
+        self.0.write_all(request.as_bytes()).await?;
+        self.0.flush().await
     }
 
     /// The status of the next answer; none when the connection was closed instead.
@@ -86,7 +103,7 @@ impl Client {
 async fn at_the_end_silent_connections_are_closed_and_requests_answered_still() {
     let running = Running::start(Limits::default()).await;
     let (mut waiting, mut idle) = (running.waiting().await, running.client().await);
-    idle.ask("/now").await;
+    idle.ask("/now").await.unwrap();
     assert_eq!(idle.answer().await, Some(204));
     let mut silent = running.client().await;
     running.stop.send_replace(true);
@@ -113,7 +130,7 @@ async fn who_is_silent_is_cut_off_and_who_waits_is_not() {
     let half = b"GET /now HTTP/1.1\r\nhost: local";
     slow.0.write_all(half).await.unwrap();
     let mut idle = running.client().await;
-    idle.ask("/now").await;
+    idle.ask("/now").await.unwrap();
     assert_eq!(idle.answer().await, Some(204));
     for client in [&mut silent, &mut slow, &mut idle] {
         assert_eq!(client.answer().await, None);
@@ -130,13 +147,13 @@ async fn more_connections_than_there_are_places_wait() {
     })
     .await;
     let (_waiting, mut second) = (running.waiting().await, running.client().await);
-    second.ask("/now").await;
+    second.ask("/now").await.unwrap();
     assert_eq!(second.answer().await, Some(204));
     let mut third = running.client().await;
-    third.ask("/now").await;
+    third.ask("/now").await.unwrap();
     // A server that took it would have answered it in between.
     for _ in 0..100 {
-        second.ask("/now").await;
+        second.ask("/now").await.unwrap();
         assert_eq!(second.answer().await, Some(204));
     }
     let early = third.0.try_read(&mut [0]).map_err(|error| error.kind());

@@ -218,32 +218,3 @@ fn a_cluster_is_told_of_once_for_each_configuration() {
     assert!(told("e1", Type::Cluster, b"two"));
     assert!(!told("e1", Type::Endpoint, b"three"), "no cluster");
 }
-
-#[tokio::test]
-async fn others_than_this_machine_are_served_over_tls_or_when_that_is_meant() {
-    let (_stop, stopped) = watch::channel(false);
-    let dir = tempfile::tempdir().unwrap();
-    let args = |address: &str, insecure| XdsArgs {
-        xds_listen: Some(address.parse().unwrap()),
-        xds_wasm: Some("/ombre.wasm".to_owned()),
-        xds_insecure: insecure,
-        ..XdsArgs::default()
-    };
-    for (name, args, expected) in [
-        ("off", XdsArgs::default(), Ok(false)),
-        ("loopback", args("127.0.0.1:0", false), Ok(true)),
-        (
-            "everywhere",
-            args("0.0.0.0:0", false),
-            Err("--xds-insecure"),
-        ),
-        ("everywhere, as meant", args("0.0.0.0:0", true), Ok(true)),
-    ] {
-        let bound = Xds::bind(&args, dir.path(), &stopped).await;
-        match (bound, expected) {
-            (Ok(bound), Ok(listens)) => assert_eq!(bound.is_some(), listens, "{name}"),
-            (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{name}: {error}"),
-            (bound, _) => panic!("{name}: {:?}", bound.err()),
-        }
-    }
-}

@@ -10,4 +10,3 @@ pub mod resources;
 pub mod server;
 pub mod session;
 pub mod snapshot;
-pub mod tls;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::service as pb;
 use ombre_policy::document::Revision;
+use ombre_tls::Tls;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tonic::transport::Server as Grpc;
@@ -20,7 +21,6 @@ use crate::archive::Archive;
 use crate::node::Node;
 use crate::registry::Registry;
 use crate::snapshot::{Resource, Snapshot, Type};
-use crate::tls::Tls;
 
 /// What the newest state of the controller is for each Envoy.
 pub trait Catalog: Send + Sync + 'static {

@@ -9,18 +9,16 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::{Stream, unfold};
+use ombre_tls::{self as tls, Names, Tls};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tonic::transport::server::{Connected, TcpIncoming};
 use tracing::{debug, warn};
 
 use super::Limits;
 use crate::line::Line;
-use crate::tls::{Names, Tls};
 
 /// A connection that streams can be opened on.
 pub(super) struct Connection {
@@ -40,7 +38,7 @@ pub(super) struct Peer {
 
 enum Io {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<tls::Stream>),
 }
 
 /// The connections, as they become ready.
@@ -103,9 +101,9 @@ async fn accept(
             }
             continue;
         };
-        let (acceptor, ready) = (tls.acceptor(), ready.clone());
+        let (tls, ready) = (tls.clone(), ready.clone());
         tokio::spawn(async move {
-            match timeout(patience, handshake(acceptor, stream, place)).await {
+            match timeout(patience, handshake(&tls, stream, place)).await {
                 // When the server ends now, so does the connection.
                 Ok(Ok(connection)) => drop(ready.send(connection).await),
                 Ok(Err(error)) => warn!(%error, "xds connection refused"),
@@ -116,14 +114,11 @@ async fn accept(
 }
 
 async fn handshake(
-    acceptor: TlsAcceptor,
+    tls: &Tls,
     stream: TcpStream,
     place: OwnedSemaphorePermit,
 ) -> io::Result<Connection> {
-    let stream = acceptor.accept(stream).await?;
-    let (_, session) = stream.get_ref();
-    let certificate = session.peer_certificates().and_then(<[_]>::first);
-    let names = certificate.map(Names::of).unwrap_or_default();
+    let (stream, names) = tls.accept(stream).await?;
     let peer = Peer {
         names: Some(Arc::new(names)),
         line: Line::default(),

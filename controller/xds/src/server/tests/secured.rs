@@ -1,6 +1,7 @@
 //! Mutual TLS as a client meets it.
 
 use hyper_util::rt::TokioIo;
+use ombre_tls::{Files, Protocol};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -10,7 +11,6 @@ use tokio_rustls::TlsConnector;
 use tonic::transport::{Endpoint, Uri};
 
 use super::*;
-use crate::tls::Files;
 
 /// An authority and a directory with what the server uses.
 struct Pki {
@@ -126,7 +126,7 @@ async fn outcome(channel: Channel) -> Result<(), Status> {
 async fn a_node_is_believed_when_its_certificate_says_so() {
     let pki = Pki::new();
     let (_stop, stopped) = watch::channel(false);
-    let tls = Tls::open(pki.files(), stopped).unwrap();
+    let tls = Tls::open(pki.files(), Protocol::Http2, stopped).unwrap();
     let running = Running::start(Limits::default(), Some(tls)).await;
     running.put(snapshot(5, &["a"]));
     for (name, names, served) in [
@@ -156,7 +156,7 @@ async fn a_node_is_believed_when_its_certificate_says_so() {
 async fn who_has_no_certificate_of_the_authority_gets_no_stream() {
     let pki = Pki::new();
     let (_stop, stopped) = watch::channel(false);
-    let tls = Tls::open(pki.files(), stopped).unwrap();
+    let tls = Tls::open(pki.files(), Protocol::Http2, stopped).unwrap();
     let running = Running::start(Limits::default(), Some(tls)).await;
     running.put(snapshot(5, &["a"]));
     let foreign = Pki::new().issue(&[dns("e1")]);
@@ -177,7 +177,13 @@ async fn who_has_no_certificate_of_the_authority_gets_no_stream() {
 async fn new_files_are_used_without_a_restart_and_broken_ones_are_not() {
     let pki = Pki::new();
     let (_stop, stopped) = watch::channel(false);
-    let tls = Tls::open_looking(pki.files(), stopped, Duration::from_millis(10)).unwrap();
+    let tls = Tls::open_looking(
+        pki.files(),
+        Protocol::Http2,
+        stopped,
+        Duration::from_millis(10),
+    )
+    .unwrap();
     let running = Running::start(Limits::default(), Some(tls)).await;
     running.put(snapshot(5, &["a"]));
     let identity = pki.issue(&[dns("e1")]);

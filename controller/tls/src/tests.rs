@@ -105,7 +105,7 @@ async fn files_that_cannot_be_used_are_named() {
             key: path(key),
             client_ca: path(client_ca),
         };
-        let message = Tls::open(files, stopped)
+        let message = Tls::open(files, Protocol::Http1, stopped)
             .err()
             .map(|error| error.to_string());
         match expected {

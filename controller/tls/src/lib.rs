@@ -1,5 +1,5 @@
-//! Mutual TLS from files on the disk, which are read again while the server runs: certificates are
-//! replaced every few hours where somebody issues them automatically.
+//! Mutual TLS of what ombre serves to Envoys, from files on the disk, which are read again while the server
+//! runs: certificates are replaced every few hours where somebody issues them automatically.
 
 use std::fmt;
 use std::io;
@@ -13,9 +13,11 @@ use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tracing::{error, info};
 
 /// How often the files are looked at.
@@ -32,9 +34,21 @@ pub struct Files {
     pub client_ca: PathBuf,
 }
 
+/// What is spoken inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2, as gRPC needs it.
+    Http2,
+}
+
 /// What connections are accepted with now.
 #[derive(Clone, Debug)]
 pub struct Tls(Arc<RwLock<Arc<ServerConfig>>>);
+
+/// A connection with TLS.
+pub type Stream = TlsStream<TcpStream>;
 
 /// The names that a client's certificate gives it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -89,23 +103,43 @@ impl Tls {
     ///
     /// # Errors
     /// When the files cannot be used now.
-    pub fn open(files: Files, stop: watch::Receiver<bool>) -> Result<Self, TlsError> {
-        Self::open_looking(files, stop, LOOK_EVERY)
+    pub fn open(
+        files: Files,
+        protocol: Protocol,
+        stop: watch::Receiver<bool>,
+    ) -> Result<Self, TlsError> {
+        Self::open_looking(files, protocol, stop, LOOK_EVERY)
     }
 
-    pub(crate) fn open_looking(
+    /// The same, looking at the files this often.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_looking(
         files: Files,
+        protocol: Protocol,
         stop: watch::Receiver<bool>,
         every: Duration,
     ) -> Result<Self, TlsError> {
         let read = Read::from(&files)?;
-        let tls = Self(Arc::new(RwLock::new(read.config(&files)?)));
-        tokio::spawn(tls.clone().follow(files, read, stop, every));
+        let tls = Self(Arc::new(RwLock::new(read.config(&files, protocol)?)));
+        tokio::spawn(tls.clone().follow(files, protocol, read, stop, every));
         Ok(tls)
     }
 
-    /// Accepts by what is in use now.
-    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+    /// Agrees with a client by what is in use now. It may take its time: who calls this has to end it.
+    ///
+    /// # Errors
+    /// When the client speaks no TLS, has no certificate of the authorities, or is gone.
+    pub async fn accept(&self, stream: TcpStream) -> io::Result<(Stream, Names)> {
+        let stream = self.acceptor().accept(stream).await?;
+        let (_, session) = stream.get_ref();
+        let certificate = session.peer_certificates().and_then(<[_]>::first);
+        let names = certificate.map(Names::of).unwrap_or_default();
+        Ok((stream, names))
+    }
+
+    fn acceptor(&self) -> TlsAcceptor {
         let config = self.0.read().unwrap_or_else(PoisonError::into_inner);
         TlsAcceptor::from(Arc::clone(&config))
     }
@@ -113,6 +147,7 @@ impl Tls {
     async fn follow(
         self,
         files: Files,
+        protocol: Protocol,
         mut used: Read,
         mut stop: watch::Receiver<bool>,
         every: Duration,
@@ -129,7 +164,7 @@ impl Tls {
                 complaint = None;
                 continue;
             }
-            let config = read.and_then(|read| Ok((read.config(&files)?, read)));
+            let config = read.and_then(|read| Ok((read.config(&files, protocol)?, read)));
             match config {
                 Ok((config, read)) => {
                     *self.0.write().unwrap_or_else(PoisonError::into_inner) = config;
@@ -149,6 +184,16 @@ impl Tls {
     }
 }
 
+impl Protocol {
+    /// As ALPN has it.
+    const fn name(self) -> &'static [u8] {
+        match self {
+            Self::Http1 => b"http/1.1",
+            Self::Http2 => b"h2",
+        }
+    }
+}
+
 impl Read {
     fn from(files: &Files) -> Result<Self, TlsError> {
         let read = |path: &PathBuf| {
@@ -164,7 +209,7 @@ impl Read {
         ]))
     }
 
-    fn config(&self, files: &Files) -> Result<Arc<ServerConfig>, TlsError> {
+    fn config(&self, files: &Files, protocol: Protocol) -> Result<Arc<ServerConfig>, TlsError> {
         let Self([cert, key, client_ca]) = self;
         let chain = certificates(cert, &files.cert)?;
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| TlsError::Content {
@@ -195,7 +240,7 @@ impl Read {
             .with_client_cert_verifier(verifier)
             .with_single_cert(chain, key)
             .map_err(pair)?;
-        config.alpn_protocols = vec![b"h2".to_vec()];
+        config.alpn_protocols = vec![protocol.name().to_vec()];
         Ok(Arc::new(config))
     }
 }
