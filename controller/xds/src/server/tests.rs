@@ -674,7 +674,6 @@ async fn the_end_of_the_server_is_said_on_every_stream() {
 async fn only_who_breaks_a_rule_is_counted_as_refused() {
     let limits = Limits {
         message_bytes: 1000,
-        keepalive: Duration::from_millis(100),
         ..Limits::default()
     };
     let running = Running::start(limits, None).await;
@@ -683,21 +682,29 @@ async fn only_who_breaks_a_rule_is_counted_as_refused() {
         seen.into_iter().filter(|it| it.starts_with("refused"))
     };
     // Its connection ends in the middle, as when an Envoy is killed.
-    let (cut, cuts) = watch::channel(false);
-    let address = relay(running.address, cuts).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, server) = (listener.local_addr().unwrap(), running.address);
+    let way = tokio::spawn(async move {
+        let (mut client, _) = listener.accept().await.unwrap();
+        let mut server = TcpStream::connect(server).await.unwrap();
+        drop(copy_bidirectional(&mut client, &mut server).await);
+    });
     let channel = Channel::from_shared(format!("http://{address}")).unwrap();
     let mut client = AggregatedDiscoveryServiceClient::new(channel.connect().await.unwrap());
-    let (ask, asks) = asks();
-    let told = client.stream_aggregated_resources(asks);
-    let mut killed = Talk {
+    let (ask, said) = asks();
+    let told = client.stream_aggregated_resources(said);
+    let killed = Talk {
         ask,
         told: told.await.unwrap().into_inner(),
     };
+    // One that has not said who it is.
+    let (_silent, said) = asks();
+    let _told = client.stream_aggregated_resources(said).await.unwrap();
     killed.say(asked(Type::Cluster, &[])).await;
     let streams =
         |wanted: usize| move |entry: &crate::registry::Entry| entry.streams.len() == wanted;
     running.until("connected", streams(1)).await;
-    cut.send_replace(true);
+    way.abort();
     running.until("lost", streams(0)).await;
     // It gives its stream up itself, and the connection stays.
     let mut left = running.sotw().await;
