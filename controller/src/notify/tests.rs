@@ -46,13 +46,16 @@ async fn news_are_sent_again_until_taken_and_signed_each_time() {
     let secret = dir.path().join("secret");
     fs::write(&secret, "short\n").unwrap();
     let urls = [url.parse().unwrap()];
+    let metrics = Arc::default();
     let clients = Clients::new(None).unwrap();
     assert!(
-        webhooks(&clients, &urls, Some(&secret)).is_err(),
+        webhooks(&clients, &urls, Some(&secret), &metrics).is_err(),
         "too short"
     );
     fs::write(&secret, "0123456789abcdef\n").unwrap();
-    let webhook = webhooks(&clients, &urls, Some(&secret)).unwrap().remove(0);
+    let webhook = webhooks(&clients, &urls, Some(&secret), &metrics)
+        .unwrap()
+        .remove(0);
     let (news, heard) = broadcast::channel(8);
     let (stop, stopped) = watch::channel(false);
     let work = tokio::spawn(webhook.run(heard, stopped));
@@ -81,15 +84,18 @@ async fn a_webhook_is_told_by_https_and_by_nothing_else() {
     // The first is refused: told twice is told.
     let app = Router::new().route("/hook", post(take));
     let server = Secure::start(app.with_state(taken.clone()), "localhost").await;
+    let metrics = Arc::default();
     let clients = Clients::new(Some(&server.ca_file)).unwrap();
     let url = format!("{}/hook", server.url).parse().unwrap();
-    let webhook = webhooks(&clients, &[url], None).unwrap().remove(0);
+    let webhook = webhooks(&clients, &[url], None, &metrics)
+        .unwrap()
+        .remove(0);
     timeout(Duration::from_secs(20), webhook.tell("{}"))
         .await
         .unwrap();
     assert_eq!(taken.lock().unwrap().len(), 2);
 
     let url = "ftp://localhost/hook".parse().unwrap();
-    let error = webhooks(&clients, &[url], None).err().unwrap();
+    let error = webhooks(&clients, &[url], None, &metrics).err().unwrap();
     assert!(error.to_string().contains("`http://` or `https://`"));
 }
