@@ -61,6 +61,7 @@ impl Documents {
         if times.len() > REMEMBERED {
             times.pop_front();
         }
+        drop(times);
         row.newest.send_replace(Some(document));
     }
 
@@ -68,8 +69,8 @@ impl Documents {
     pub fn newer_since(&self, kind: Kind, run: Option<Revision>) -> Option<SystemTime> {
         let times = &self.row(kind).times;
         let times = times.lock().unwrap_or_else(PoisonError::into_inner);
-        let newer = times.iter().find(|(revision, _)| Some(*revision) > run);
-        newer.map(|(_, since)| *since)
+        let first = times.partition_point(|(revision, _)| Some(*revision) <= run);
+        times.get(first).map(|(_, since)| *since)
     }
 
     /// Replaces a document by one of the same revision, which nobody needs to be woken for:
