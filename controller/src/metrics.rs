@@ -4,6 +4,7 @@
 
 mod labels;
 mod now;
+mod page;
 
 use std::hash::Hash;
 use std::sync::atomic::AtomicU64;

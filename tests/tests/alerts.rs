@@ -90,7 +90,7 @@ fn page(text: &str) -> Page {
             let end = if counted { "_total" } else { "" };
             page.families.insert(format!("{name}{end}"));
         } else if !line.starts_with('#') {
-            let name = line.split(|end| end == '{' || end == ' ').next();
+            let name = line.split(['{', ' ']).next();
             page.samples.extend(name.map(str::to_owned));
         }
     }

@@ -22,7 +22,7 @@ pub struct Measured {
     pub alerts: BTreeMap<&'static str, u64>,
 }
 
-/// Every word that [`word`] has.
+/// The kinds of alerts, as the history has them.
 pub const ALERTS: [&str; 9] = [
     "evidence_unknown",
     "shared_fault",

@@ -9,14 +9,10 @@ use ombre_policy::release::breaker::Circuit;
 use ombre_policy::release::machine::PhaseName;
 use ombre_policy::release::triggers::Trigger;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, EncodeMetric,
-};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
 
+use super::page::Page;
 use crate::engine::{ALERTS, Board, HOLDS, ServiceView};
 use crate::nodes::Census;
 
@@ -36,12 +32,6 @@ pub struct Now {
     /// All releases.
     pub board: Arc<Board>,
 }
-
-/// A metric's name and what it says.
-type Told<'a> = (&'a str, &'a str);
-
-/// Writes metrics, each with all of its samples.
-struct Page<'a>(DescriptorEncoder<'a>);
 
 const PHASES: [(PhaseName, &str); 8] = [
     (PhaseName::Stable, "stable"),
@@ -275,7 +265,7 @@ impl Now {
 
 impl Collector for Now {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut page = Page(encoder);
+        let mut page = Page::new(encoder);
         page.gauge(
             ("ready", "1 when /readyz answers with 200"),
             truth(self.ready),
@@ -302,49 +292,6 @@ impl Collector for Now {
         self.write_evidence(&mut page)?;
         self.write_releases(&mut page)?;
         self.write_breakers(&mut page)
-    }
-}
-
-impl Page<'_> {
-    fn gauge(&mut self, (name, help): Told<'_>, value: usize) -> fmt::Result {
-        let help = format!("{help}.");
-        let kind = MetricType::Gauge;
-        let metric = self.0.encode_descriptor(name, &help, None, kind)?;
-        ConstGauge::new(value).encode(metric)
-    }
-
-    fn gauges<L: EncodeLabelSet, V: EncodeGaugeValue>(
-        &mut self,
-        told: Told<'_>,
-        samples: impl IntoIterator<Item = (L, V)>,
-    ) -> fmt::Result {
-        let samples = samples.into_iter();
-        let samples = samples.map(|(labels, value)| (labels, ConstGauge::new(value)));
-        self.write(told, MetricType::Gauge, samples)
-    }
-
-    fn counters<L: EncodeLabelSet>(
-        &mut self,
-        told: Told<'_>,
-        samples: impl IntoIterator<Item = (L, u64)>,
-    ) -> fmt::Result {
-        let samples = samples.into_iter();
-        let samples = samples.map(|(labels, count)| (labels, ConstCounter::new(count)));
-        self.write(told, MetricType::Counter, samples)
-    }
-
-    fn write<L: EncodeLabelSet, M: EncodeMetric>(
-        &mut self,
-        (name, help): Told<'_>,
-        kind: MetricType,
-        samples: impl Iterator<Item = (L, M)>,
-    ) -> fmt::Result {
-        let help = format!("{help}.");
-        let mut metric = self.0.encode_descriptor(name, &help, None, kind)?;
-        for (labels, value) in samples {
-            value.encode(metric.encode_family(&labels)?)?;
-        }
-        Ok(())
     }
 }
 

@@ -707,7 +707,7 @@ async fn only_who_breaks_a_rule_is_counted_as_refused() {
     way.abort();
     running.until("lost", streams(0)).await;
     // It gives its stream up itself, and the connection stays.
-    let mut left = running.sotw().await;
+    let left = running.sotw().await;
     left.say(asked(Type::Cluster, &[])).await;
     running.until("connected", streams(1)).await;
     drop(left);
