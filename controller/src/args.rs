@@ -213,15 +213,11 @@ pub struct ExplainArgs {
     pub policies: Vec<PathBuf>,
     /// Where a controller keeps its state: with `--policy`, units are in the groups that they would
     /// have after its next load. Without it they are in those of a first load.
-    #[arg(long, value_name = "DIR", conflicts_with = "controller")]
+    #[arg(long, value_name = "DIR", requires = "policies")]
     pub state_dir: Option<PathBuf>,
-    /// Ask a running controller, about the policy and the decisions that are in force there.
-    #[arg(
-        long,
-        value_name = "URL",
-        conflicts_with = "policies",
-        env = "OMBRE_CONTROLLER"
-    )]
+    /// Ask a running controller, about the policy and the decisions that are in force there. Not
+    /// asked when there is a `--policy`: the variable may be set for other commands.
+    #[arg(long, value_name = "URL", env = "OMBRE_CONTROLLER")]
     pub controller: Option<Url>,
     /// What the controller is trusted by.
     #[command(flatten)]

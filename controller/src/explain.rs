@@ -27,7 +27,11 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let request = Request::from_args(args)?;
     // Checked here as well, so that the mistake is told without a controller.
     let question = request.question()?;
-    if let Some(controller) = &args.controller {
+    if let Some(controller) = args
+        .controller
+        .as_ref()
+        .filter(|_| args.policies.is_empty())
+    {
         say(ask(controller, args, &request)?)?;
         return Ok(ExitCode::SUCCESS);
     }

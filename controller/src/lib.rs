@@ -9,6 +9,7 @@ pub mod clients;
 pub mod clock;
 pub mod clusters;
 pub mod compiled;
+pub mod complaint;
 pub mod documents;
 pub mod engine;
 pub mod error;

@@ -9,7 +9,7 @@ use ombre_policy::problem::{Problem, Problems};
 use tokio::sync::watch;
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval};
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
 use crate::clusters::Clusters;
 use crate::compiled::Compiled;
@@ -157,7 +157,7 @@ impl Loader {
                 info!(%revision, "policy resumed, unchanged since the last run")
             }
             Outcome::Unchanged(revision) => {
-                debug!(%revision, "policy files changed, the policy did not")
+                info!(%revision, "policy files changed, the policy in force did not")
             }
         }
         Ok(())

@@ -4,10 +4,18 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use ombre_controller::args::{Args, Command};
+use ombre_controller::complaint::complaint;
 use ombre_controller::{bootstrap, explain, logging, remote, serve, simulate, validate};
 use ombre_policy::release::machine::Command as Order;
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> ExitCode {
+    run().unwrap_or_else(|error| {
+        eprintln!("{}", complaint(&error));
+        ExitCode::FAILURE
+    })
+}
+
+fn run() -> anyhow::Result<ExitCode> {
     match Args::parse().command {
         Command::Validate(args) => Ok(validate::run(&args)),
         Command::Explain(args) => explain::run(&args),

@@ -5,7 +5,8 @@ mod census;
 mod discovery;
 mod waiting;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -29,6 +30,7 @@ const MOST_NODES: usize = 16_384;
 /// So many of those that were silent longest are forgotten at once, for looking for them takes long.
 const FORGOTTEN: usize = MOST_NODES / 64;
 const LONGEST_NAME: usize = 256;
+const LONGEST_INSTANCE: usize = 64;
 const LONGEST_SWITCHES: usize = 1024;
 
 /// An Envoy that fell silent may be cut off and go on serving. It is counted on for so long: twice as
@@ -38,20 +40,34 @@ const SILENT: Duration = Duration::from_secs(60);
 /// most, and an xDS client of Envoy's some five times meanwhile.
 const AWAY: Duration = Duration::from_secs(15);
 
-/// The Envoys that polled or are served over xDS, by node id.
+/// One that is gone for so long is of no interest any more.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(60 * 60);
+
+/// The Envoys that polled or are served over xDS.
 #[derive(Default)]
 pub struct Nodes {
-    table: Mutex<HashMap<String, Polled>>,
+    table: Mutex<BTreeMap<Identity, Polled>>,
     registry: Option<Arc<Registry>>,
     /// Whether somebody without a name has been told of.
     nameless: AtomicBool,
 }
 
+/// Which Envoy. Several may have been started with the same node id.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
+pub struct Identity {
+    /// Its node id.
+    pub name: String,
+    /// The number of its process, as its poller tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+}
+
 /// One Envoy.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Node {
-    /// Its node id.
-    pub name: String,
+    /// Who it is.
+    #[serde(flatten)]
+    pub identity: Identity,
     /// How many workers hold plans.
     pub workers: Option<u32>,
     /// What its poller has.
@@ -76,6 +92,8 @@ pub struct Node {
     pub last_seen: SystemTime,
     /// Whether it closed its connections itself, and is not back.
     pub left: bool,
+    /// Whether another one of its name came after it had left.
+    pub replaced: bool,
     /// How it stands over xDS, if that is how it is served.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub xds: Option<Discovery>,
@@ -110,7 +128,7 @@ impl Nodes {
 
     /// Takes note of a poll. One without a node id is nobody's.
     pub fn polled(&self, headers: &HeaderMap, kind: Kind, after: Revision, now: SystemTime) {
-        let Some(name) = text(headers, "x-ombre-node", LONGEST_NAME) else {
+        let Some(identity) = Identity::of(headers) else {
             if !self.nameless.swap(true, Ordering::Relaxed) {
                 warn!(
                     "an Envoy polls without a node id: it is on no list, and no release can wait for it; give it `node.id`"
@@ -119,12 +137,15 @@ impl Nodes {
             return;
         };
         let mut table = self.table();
-        if !table.contains_key(name) && table.len() >= MOST_NODES {
-            forget_most_silent(&mut table);
+        if !table.contains_key(&identity) {
+            if table.len() >= MOST_NODES {
+                forget_most_silent(&mut table);
+            }
+            replace(&mut table, &identity);
         }
-        let polled = table.entry(name.to_owned());
-        let node = &mut polled.or_insert_with(|| Polled::new(name, now)).node;
-        (node.last_seen, node.left) = (now, false);
+        let polled = table.entry(identity.clone());
+        let node = &mut polled.or_insert_with(|| Polled::new(identity, now)).node;
+        (node.last_seen, node.left, node.replaced) = (now, false, false);
         match kind {
             Kind::Policy => node.received.policy = Some(after),
             Kind::Decisions => node.received.decisions = Some(after),
@@ -146,7 +167,8 @@ impl Nodes {
     /// All of them, by name.
     pub fn list(&self) -> Vec<Node> {
         let now = steady();
-        let polled = self.table();
+        let mut polled = self.table();
+        polled.retain(|_, polled| polled.waiting > 0 || polled.node.away(now) < FORGOTTEN_AFTER);
         let polled = polled.values().map(|polled| polled.seen(now)).collect();
         let entries = self.registry.iter().flat_map(|registry| registry.list());
         merged(polled, entries, now)
@@ -160,7 +182,7 @@ impl Nodes {
         nodes
     }
 
-    fn table(&self) -> MutexGuard<'_, HashMap<String, Polled>> {
+    fn table(&self) -> MutexGuard<'_, BTreeMap<Identity, Polled>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -168,20 +190,42 @@ impl Nodes {
 impl Node {
     /// Whether it may serve, as far as is known: it is connected, or was not long ago.
     pub fn may_serve(&self, now: SystemTime) -> bool {
-        let away = now.duration_since(self.last_seen).unwrap_or_default();
-        away < if self.left { AWAY } else { SILENT }
+        !self.replaced && self.away(now) < if self.left { AWAY } else { SILENT }
     }
 
     /// Whether it ended, as far as can be known: it left, and did not come back while it could have.
     pub fn has_ended(&self, now: SystemTime) -> bool {
         self.left && !self.may_serve(now)
     }
+
+    fn away(&self, now: SystemTime) -> Duration {
+        now.duration_since(self.last_seen).unwrap_or_default()
+    }
+}
+
+impl Identity {
+    /// Of whoever sent this, unless it has no name.
+    pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
+        Some(Self {
+            name: text(headers, "x-ombre-node", LONGEST_NAME)?.to_owned(),
+            instance: text(headers, "x-ombre-instance", LONGEST_INSTANCE).map(str::to_owned),
+        })
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.instance {
+            Some(instance) => write!(f, "{} ({instance})", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
 }
 
 impl Polled {
-    fn new(name: &str, now: SystemTime) -> Self {
+    fn new(identity: Identity, now: SystemTime) -> Self {
         let node = Node {
-            name: name.to_owned(),
+            identity,
             workers: None,
             received: Revisions::default(),
             applied: Revisions::default(),
@@ -191,6 +235,7 @@ impl Polled {
             first_seen: now,
             last_seen: now,
             left: false,
+            replaced: false,
             xds: None,
         };
         Self { node, waiting: 0 }
@@ -205,29 +250,57 @@ impl Polled {
     }
 }
 
-/// One of each name, by name. An Envoy may have changed from one way to the other, or take its clusters
+/// One of each, by name. An Envoy may have changed from one way to the other, or take its clusters
 /// over xDS and its policy from the poller: what tells of its filter is the way that did so last.
 fn merged(
     polled: Vec<Node>,
     entries: impl IntoIterator<Item = Entry>,
     now: SystemTime,
 ) -> Vec<Node> {
-    let polled = polled.into_iter().map(|node| (node.name.clone(), node));
-    let mut nodes: BTreeMap<String, Node> = polled.collect();
+    let mut nodes: BTreeMap<String, Vec<Node>> = BTreeMap::new();
+    for node in polled {
+        nodes
+            .entry(node.identity.name.clone())
+            .or_default()
+            .push(node);
+    }
     for entry in entries {
         let seen = entry.filter_seen;
         let found = Node::discovered(entry, now);
-        let node = match nodes.remove(&found.name) {
-            Some(polled) if seen < Some(polled.last_seen) => polled.beside(found),
-            _ => found,
-        };
-        nodes.insert(node.name.clone(), node);
+        let known = nodes.entry(found.identity.name.clone()).or_default();
+        known.retain(|polled| seen < Some(polled.last_seen));
+        if known.is_empty() {
+            known.push(found);
+        } else {
+            for polled in known {
+                polled.put_beside(&found);
+            }
+        }
     }
-    nodes.into_values().collect()
+    nodes.into_values().flatten().collect()
+}
+
+/// Those of this name that have left ended, since it came after them: an Envoy was started again. Those
+/// that have not are others, or the process that it takes over from.
+fn replace(table: &mut BTreeMap<Identity, Polled>, by: &Identity) {
+    let first = Identity {
+        name: by.name.clone(),
+        instance: None,
+    };
+    let namesakes = table.range_mut(first..);
+    for (_, polled) in namesakes.take_while(|(other, _)| other.name == by.name) {
+        polled.node.replaced = polled.node.left;
+        if polled.waiting > 0 {
+            warn!(
+                node_id = by.name,
+                "several Envoys poll under one node id: give each its own, or nobody can tell who is meant"
+            );
+        }
+    }
 }
 
 /// Makes room in a full table. Those that wait are forgotten last.
-fn forget_most_silent(table: &mut HashMap<String, Polled>) {
+fn forget_most_silent(table: &mut BTreeMap<Identity, Polled>) {
     let silence = |polled: &Polled| (polled.waiting > 0, polled.node.last_seen);
     let mut silent: Vec<_> = table.values().map(silence).collect();
     let (_, &mut last, _) = silent.select_nth_unstable(FORGOTTEN - 1);

@@ -92,7 +92,7 @@ impl Remote {
     }
 }
 
-/// `ombre status`: a table of all releases, or one in full.
+/// `ombre status`: a table of all releases with what is refused, or one in full.
 ///
 /// # Errors
 /// When the controller does not answer.
@@ -107,7 +107,7 @@ pub fn status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
             None => {
                 let releases = shown(&remote.get("/v1/services")?, args.output, text::releases)?;
                 match args.output {
-                    OutputFormat::Text => over(releases, &remote.get("/v1/nodes")?),
+                    OutputFormat::Text => over(releases, &remote.get("/v1/status")?),
                     OutputFormat::Json => releases,
                 }
             }
@@ -180,11 +180,10 @@ pub fn set_weight(args: &SetWeightArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// What goes over xDS stands below the releases, if anything does.
-fn over(releases: String, nodes: &Value) -> String {
-    match text::discovered(nodes) {
-        nodes if nodes.is_empty() => releases,
-        nodes => format!("{releases}\n\n{nodes}"),
-    }
+fn over(releases: String, status: &Value) -> String {
+    let parts = [releases, text::discovered(status), text::refused(status)];
+    let told = parts.into_iter().filter(|part| !part.is_empty());
+    told.collect::<Vec<_>>().join("\n\n")
 }
 
 fn shown(

@@ -134,6 +134,33 @@ fn validate_says_what_is_in_a_good_policy() {
     );
 }
 
+/// They load, since each could be meant.
+#[test]
+fn validate_warns_of_the_wildcards_of_other_routers() {
+    let meant = POLICY.replace("/cart", "\"/%2A/%3Aid/a:b/{*rest}\"");
+    let foreign = POLICY.replace("path: /shop", "path: /shop/:id/*");
+    let dir = dir_with(&[("meant.yaml", &meant), ("foreign.yaml", &foreign)]);
+    let output = run(dir.path(), &["validate", "meant.yaml"]);
+    assert!(output.status.success());
+    assert_eq!(text(&output.stderr), "");
+    let output = run(dir.path(), &["validate", "foreign.yaml"]);
+    assert!(output.status.success());
+    let shown = text(&output.stderr);
+    let lines: Vec<&str> = shown.lines().collect();
+    let place = "warning: foreign.yaml:5:29: services[0].routes[0].path: ";
+    assert_eq!(
+        lines,
+        [
+            format!(
+                "{place}`:id` matches only itself: write `{{id}}` for any segment, `%3Aid` if that is meant"
+            ),
+            format!(
+                "{place}`*` matches only itself: write `{{*rest}}` for all that follows, `{{name}}` for one segment, `%2A` if that is meant"
+            ),
+        ]
+    );
+}
+
 #[test]
 fn validate_names_file_place_and_fix_one_line_each() {
     let bad = POLICY.replace("default: v1", "default: v7");
@@ -166,10 +193,54 @@ fn explain_says_the_decision_and_why() {
     };
     let answer = ask(&["-H", "X-API-Version: 2", "http://shop.example/shop"]);
     assert!(answer.contains("goes to v2 (cluster shop_v2)"), "{answer}");
+    // The variable is for the commands that ask a controller: no reason to refuse a file.
+    let output = ombre(dir.path())
+        .env("OMBRE_CONTROLLER", "http://127.0.0.1:1")
+        .args(["explain", "--policy", "policy.yaml", "/shop"])
+        .output()
+        .unwrap();
+    let shown = text(&output.stdout) + &text(&output.stderr);
+    assert!(shown.contains("goes to v1 (cluster shop_v1)"), "{shown}");
     let answer = ask(&["-X", "POST", "--output", "json", "/cart"]);
     let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
     assert_eq!(answer["cluster"], "shop_v1");
     assert_eq!(answer["route"], "cart");
+}
+
+#[test]
+fn a_failed_command_tells_its_user_why_in_one_line() {
+    let dir = dir_with(&[]);
+    let output = ombre(dir.path())
+        .env("RUST_BACKTRACE", "1")
+        .args(["status", "--controller", "http://127.0.0.1:1"])
+        .output()
+        .unwrap();
+    let shown = text(&output.stderr);
+    assert!(!output.status.success(), "{shown}");
+    assert_eq!(shown.lines().count(), 1, "{shown}");
+    assert!(
+        shown.starts_with("error: no answer from http://127.0.0.1:1/: "),
+        "{shown}"
+    );
+}
+
+#[test]
+fn status_says_why_a_policy_is_refused() {
+    let dir = dir_with(&[("policy.yaml", POLICY)]);
+    let mut serving = Serving::start(dir.path());
+    serving.until("policy published");
+    let controller = format!("http://{}", serving.address);
+    let status = || text(&run(dir.path(), &["status", "--controller", &controller]).stdout);
+    let shown = status();
+    assert!(!shown.contains("refused"), "{shown}");
+    let broken = POLICY.replace("default: v1", "default: v7");
+    fs::write(dir.path().join("policy.yaml"), broken).unwrap();
+    serving.until("policy refused");
+    let shown = status();
+    assert!(
+        shown.contains("policy.yaml:10:14: services[0].default: `v7`"),
+        "{shown}"
+    );
 }
 
 /// Weights that changed leave units where they were; only the state knows where that is.

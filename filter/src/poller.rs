@@ -20,13 +20,14 @@ use poll::Poll;
 
 const FIRST_TICK: Duration = Duration::from_millis(1);
 const TICK_MS: u64 = 1000;
+const INSTANCE: &str = "ombre/instance";
 /// The controller answers 304 after 30 s; later than this it is not there any more.
 const TIMEOUT: Duration = Duration::from_secs(45);
 
 /// Who this Envoy is, for the controller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// Envoy's node id.
+    /// Envoy's node id. Several may have been given the same one.
     pub node: String,
     /// The switches in force, in one line.
     pub switches: String,
@@ -38,6 +39,8 @@ pub struct Poller<H> {
     host: H,
     config: PollerConfig,
     identity: Identity,
+    /// Tells this process from others with the same node id, and from the one before a restart.
+    instance: String,
     metrics: Metrics,
     polls: [Poll; 2],
     crew: Crew,
@@ -55,6 +58,7 @@ impl<H: Host> Poller<H> {
         registry::prepare(&host);
         let latest = Latest::read(&host);
         let metrics = Metrics::define(&host);
+        let instance = instance(&host);
         // Calls of the throw-away VM in which Envoy tries a configuration would be cancelled: the
         // first tick, which never comes there, begins.
         host.tick_every(FIRST_TICK);
@@ -65,6 +69,7 @@ impl<H: Host> Poller<H> {
                 node: visible(&identity.node),
                 switches: visible(&identity.switches),
             },
+            instance,
             metrics,
             polls: [Kind::Policy, Kind::Decisions].map(|kind| Poll::new(kind, latest.of(kind))),
             crew: Crew::default(),
@@ -178,6 +183,7 @@ impl<H: Host> Poller<H> {
         self.told = self.news();
         let headers = [
             ("x-ombre-node", self.identity.node.as_str()),
+            ("x-ombre-instance", &self.instance),
             ("x-ombre-workers", &workers),
             ("x-ombre-applied", &applied),
             ("x-ombre-switches", &self.identity.switches),
@@ -231,6 +237,20 @@ enum Outcome {
     Taken,
     Nothing,
     Failed,
+}
+
+/// The number of this process, drawn by its first poller: those after it are the same Envoy.
+fn instance(host: &impl Host) -> String {
+    let known = host
+        .read(INSTANCE)
+        .0
+        .and_then(|known| known.try_into().ok());
+    let number = u64::from_le_bytes(known.unwrap_or_else(|| {
+        let [drawn @ .., _, _, _, _, _, _, _, _] = host.entropy();
+        host.write(INSTANCE, &drawn, None);
+        drawn
+    }));
+    format!("{number:016x}")
 }
 
 /// Header values may hold visible ASCII and spaces; a node's id may hold anything.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use serde_json::Value;
 use tokio::time::{Instant, interval};
 
 use crate::client::{Ask, ask};
@@ -204,9 +205,14 @@ impl Demo {
             );
         }
         println!(
-            "\nMake v2 fail:\n  curl -d '{{\"fail\": 0.05, \"delay_ms\": 900, \"hang\": 0.1}}' \
-             -H 'content-type: application/json' http://{}/control\n\nCtrl-C ends the demo.\n",
-            self.v2.address()
+            "\nMake v2 fail (with `degrade: {{}}` added under `rollout` in the policy, it is taken out \
+             within a minute):\n  curl -d '{{\"fail\": 0.05, \"delay_ms\": 900, \"hang\": 0.1}}' \
+             -H 'content-type: application/json' http://{}/control\n\nHow the release stands, and why:\n  \
+             {} status --controller http://{}\n\nCtrl-C ends the demo.\n",
+            self.v2.address(),
+            binaries::ombre()
+                .map_or_else(|_| "ombre".to_owned(), |ombre| ombre.display().to_string()),
+            self.controller.address()
         );
     }
 
@@ -234,6 +240,7 @@ impl Demo {
         let mut ticks = interval(Duration::from_secs(1));
         ticks.tick().await;
         let mut before = self.totals().await?;
+        let mut refusal = None;
         while seconds.is_none_or(|limit| start.elapsed().as_secs() < limit) {
             ticks.tick().await;
             self.controller.process().check()?;
@@ -247,8 +254,27 @@ impl Demo {
                 now.errors.saturating_sub(before.errors),
             );
             before = now;
+            refusal = self.tell_refusal(refusal).await;
         }
         Ok(())
+    }
+
+    /// Says why the edited policy is not in force, once for each reason, and that it is again.
+    async fn tell_refusal(&self, before: Option<Value>) -> Option<Value> {
+        // A controller that is busy is asked again in a second.
+        let Ok(now) = self.controller.last_error().await else {
+            return before;
+        };
+        match &now {
+            Some(error) if now != before => {
+                let part = |name| error.get(name).and_then(Value::as_str).unwrap_or_default();
+                let [file, place, message] = ["file", "place", "message"].map(part);
+                println!("policy refused, the last good one stays: {file}:{place}: {message}");
+            }
+            None if before.is_some() => println!("the policy is in force again"),
+            _ => {}
+        }
+        now
     }
 
     async fn totals(&self) -> Result<Totals> {

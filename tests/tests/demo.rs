@@ -67,6 +67,20 @@ fn sigterm_ends_it_and_all_that_it_started() -> Result<()> {
         }
     }
     ensure!(addresses.len() == 5, "{addresses:?}");
+    let policy = dir.path().join("policy.yaml");
+    let good = std::fs::read_to_string(&policy)?;
+    for (text, told) in [
+        (
+            good.replace("default: v1", "default: v7"),
+            "services[0].default: `v7`",
+        ),
+        (good, "the policy is in force again"),
+    ] {
+        std::fs::write(&policy, text)?;
+        // One line a second, so at most so many seconds.
+        let said = lines.by_ref().take(10).collect::<Result<Vec<_>, _>>()?;
+        ensure!(said.iter().any(|line| line.contains(told)), "{said:?}");
+    }
     let pid = Pid::from_raw(i32::try_from(child.id())?).context("no pid")?;
     kill_process(pid, Signal::TERM)?;
     let status = child.wait()?;

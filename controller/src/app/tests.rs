@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use tower::ServiceExt;
 
 use crate::clock::steady;
+use crate::nodes::Identity;
 use crate::sample::compiled;
 use crate::state::StateDir;
 
@@ -416,7 +417,11 @@ async fn envoys_that_are_gone_are_counted_no_more() {
     poll("cut off", "1/2".to_owned(), 61);
     poll("gone", "1/2".to_owned(), 16);
     let gone = now - Duration::from_secs(16);
-    fixture.app.nodes.waited("gone", false, gone);
+    let identity = Identity {
+        name: "gone".to_owned(),
+        instance: None,
+    };
+    fixture.app.nodes.waited(&identity, false, gone);
     let text = read(fixture.get("/metrics").await).await;
     let text = String::from_utf8(text.to_vec()).unwrap();
     for line in [

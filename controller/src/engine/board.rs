@@ -169,7 +169,14 @@ fn next(service: &Service, now: Moment) -> String {
             let left = rest(now, fail_back.deadline);
             format!("fails back when the sync log is applied, aborted {left}")
         }
-        Phase::FailedBack { until, .. } => format!("verifies {}", rest(now, *until)),
+        Phase::FailedBack { until, .. } => {
+            let rest = rest(now, *until);
+            match (&release.locked, &release.paused) {
+                (None, None) => format!("verifies {rest}"),
+                (Some(_), _) => format!("verifies when it is unlocked, {rest} at the earliest"),
+                (None, Some(_)) => format!("verifies when it is resumed, {rest} at the earliest"),
+            }
+        }
         Phase::Verifying { since, .. } => {
             let verify = service.terms.verify;
             let left = left(*since, verify.hold);

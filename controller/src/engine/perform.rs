@@ -56,7 +56,7 @@ impl Engine {
                 record.awaited.clear();
             } else if !freezing(before) {
                 let live = self.nodes.live().into_iter();
-                record.awaited = live.map(|node| node.name).collect();
+                record.awaited = live.map(|node| node.identity.to_string()).collect();
             }
             let aborted = |release: &Release| release.phase.name() == PhaseName::Aborted;
             let aborts = aborted(&after) && !aborted(before);
@@ -196,24 +196,31 @@ impl Engine {
             return vec![error];
         }
         let nodes = self.nodes.list();
-        let confirmed: Vec<&str> = nodes
+        let nodes: Vec<_> = nodes
             .iter()
-            .filter(|node| runs(node, service.published))
-            .map(|n| n.name.as_str())
+            .map(|node| (node.identity.to_string(), node))
             .collect();
+        let running = nodes
+            .iter()
+            .filter(|(_, node)| runs(node, service.published));
+        let confirmed: Vec<&String> = running.map(|(who, _)| who).collect();
         let now = steady();
-        let live = nodes.iter().filter(|node| node.may_serve(now));
-        let mut open: Vec<String> = live.map(|node| node.name.clone()).collect();
+        let live = nodes.iter().filter(|(_, node)| node.may_serve(now));
+        let mut open: Vec<String> = live.map(|(who, _)| who.clone()).collect();
         // One that fell silent may be cut off, and let writes through: it is waited for to the end.
-        let ended = |name: &String| nodes.iter().any(|n| n.name == *name && n.has_ended(now));
+        let ended = |who: &String| {
+            nodes
+                .iter()
+                .any(|(is, node)| is == who && node.has_ended(now))
+        };
         let awaited = service.record.awaited.iter();
-        open.extend(awaited.filter(|name| !ended(name)).cloned());
+        open.extend(awaited.filter(|who| !ended(who)).cloned());
         open.sort();
         open.dedup();
         if open.is_empty() {
             return vec!["no proxy is there".to_owned()];
         }
-        open.retain(|name| !confirmed.contains(&name.as_str()));
+        open.retain(|who| !confirmed.contains(&who));
         open
     }
 

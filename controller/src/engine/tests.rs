@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use crate::clock::hand::Hand;
 use crate::clock::steady;
 use crate::compiled::Compiled;
+use crate::nodes::Identity;
 use crate::state::StateDir;
 use crate::store::Query;
 
@@ -157,6 +158,10 @@ fn said(name: &str, applied: u64) -> HeaderMap {
     headers
 }
 
+fn who(name: &str) -> Identity {
+    Identity::of(&said(name, 0)).unwrap()
+}
+
 const ROLLBACK: Command = Command::Rollback { force: false };
 
 #[tokio::test]
@@ -168,6 +173,8 @@ async fn orders_are_kept_published_and_refused_with_their_reason() {
     assert_eq!(fixture.shown(), (PhaseName::FailedBack, 0));
     let degraded = json!({ "weight": 0.0, "degraded": { "v2": "v1" } });
     assert_eq!(fixture.published(), degraded);
+    let next = fixture.handle.board().services[0].next.clone();
+    assert!(next.starts_with("verifies when it is resumed"), "{next}");
     let refused = fixture.order(ROLLBACK).await.unwrap_err();
     assert!(matches!(refused, OrderError::Refused(Refusal::FailedBack)));
     let ann = Some("ann".to_owned());
@@ -286,7 +293,7 @@ async fn a_freeze_waits_for_who_fell_silent_and_not_for_who_left() {
         polled(&fixture.engine, "one", freeze);
         nodes.polled(&said("two", 0), Kind::Policy, Revision::new(0), ago);
         if left {
-            nodes.waited("two", false, ago);
+            nodes.waited(&who("two"), false, ago);
         }
         fixture.engine.tick().await;
         // Whoever confirmed has the time that writes under way have.
@@ -296,10 +303,43 @@ async fn a_freeze_waits_for_who_fell_silent_and_not_for_who_left() {
         if phase == PhaseName::Freezing {
             assert_eq!(fixture.handle.board().services[0].unconfirmed, ["two"]);
         }
-        nodes.waited("one", false, ago);
+        nodes.waited(&who("one"), false, ago);
         let confirmed = fixture.engine.unconfirmed(&fixture.engine.services["shop"]);
         let nobody = seconds == 20 && left;
         assert_eq!(confirmed == ["no proxy is there"], nobody, "{case}");
+    }
+}
+
+#[tokio::test]
+async fn a_freeze_waits_for_each_envoy_of_one_name() {
+    let log = "{ sync_log: { apply_url: \"http://127.0.0.1:9/apply\" } }";
+    for (case, restarted, phase) in [
+        ("both are there", false, PhaseName::Freezing),
+        ("one is the other, started again", true, PhaseName::Draining),
+    ] {
+        let mut fixture = Fixture::with(log).await;
+        let nodes = Arc::clone(&fixture.engine.nodes);
+        let polls = |number: &str, applied| {
+            let mut headers = said("edge", applied);
+            headers.insert("x-ombre-instance", number.parse().unwrap());
+            nodes.polled(&headers, Kind::Decisions, Revision::new(applied), steady());
+            Identity::of(&headers).unwrap()
+        };
+        let first = polls("a", 0);
+        fixture.order(ROLLBACK).await.unwrap();
+        let freeze = fixture.engine.services["shop"].published.unwrap().get();
+        if restarted {
+            nodes.waited(&first, false, steady());
+        }
+        polls("b", freeze);
+        fixture.engine.tick().await;
+        fixture.engine.clock.pass(SETTLE);
+        fixture.engine.tick().await;
+        assert_eq!(fixture.shown().0, phase, "{case}");
+        if phase == PhaseName::Freezing {
+            let board = fixture.handle.board();
+            assert_eq!(board.services[0].unconfirmed, ["edge (a)"]);
+        }
     }
 }
 

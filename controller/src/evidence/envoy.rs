@@ -2,7 +2,9 @@
 //! request that was answered, also by a route timeout (504), a reset or a refused connection (503),
 //! `upstream_rq_completed` is raised, and for 5xx `upstream_rq_5xx`. So these two say it all, and
 //! `upstream_rq_timeout` or `upstream_rq_rx_reset` on top would count the same request twice.
+//! A gRPC call that failed is a 200 there; Envoy's filter `grpc_stats` counts its status, if it is set up.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use ombre_policy::duration::{Millis, Moment};
@@ -25,6 +27,10 @@ const LONGEST_FILTER: usize = 8 << 10;
 const REQUESTS: &str = "upstream_rq_completed";
 const ERRORS: &str = "upstream_rq_5xx";
 const LATENCY: &str = "upstream_rq_time";
+/// The parts of `cluster.<name>.grpc.<status>`: those that Envoy itself makes 5xx of, as a server
+/// answers them: unknown, deadline exceeded, unimplemented, internal, unavailable, data loss.
+const GRPC: &str = "grpc";
+const GRPC_ERRORS: [&str; 6] = ["2", "4", "12", "13", "14", "15"];
 /// In seconds, brought up to date with every flush, 0 before the first.
 const UPTIME: &str = "server.uptime";
 
@@ -141,7 +147,10 @@ fn filter(clusters: &[String]) -> String {
     if names.len() > LONGEST_FILTER {
         ".+".clone_into(&mut names);
     }
-    format!("^(cluster\\.({names})\\.({REQUESTS}|{ERRORS}|{LATENCY})|server\\.uptime)$")
+    let grpc = GRPC_ERRORS.join("|");
+    format!(
+        "^(cluster\\.({names})\\.({REQUESTS}|{ERRORS}|{LATENCY}|{GRPC}\\.({grpc}))|server\\.uptime)$"
+    )
 }
 
 /// What an answer says.
@@ -156,6 +165,7 @@ pub fn parse(body: &[u8], at: Moment) -> Result<Reading, FetchError> {
         uptime: None,
         clusters: Default::default(),
     };
+    let mut failed_calls: HashMap<String, u64> = HashMap::new();
     for stat in answer.stats {
         for detail in stat.histograms.details {
             if let Some((cluster, LATENCY)) = place(&detail.name) {
@@ -169,9 +179,16 @@ pub fn parse(body: &[u8], at: Moment) -> Result<Reading, FetchError> {
         let Some((cluster, which)) = place(&stat.name) else {
             continue;
         };
-        let entry = reading.clusters.entry(cluster.to_owned()).or_default();
         let value = stat.value.as_u64();
         let value = value.ok_or_else(|| FetchError::Malformed(stat.name.clone()));
+        if GRPC_ERRORS.contains(&which)
+            && let Some((cluster, GRPC)) = cluster.rsplit_once('.')
+        {
+            let failed = failed_calls.entry(cluster.to_owned()).or_default();
+            *failed = failed.saturating_add(value?);
+            continue;
+        }
+        let entry = reading.clusters.entry(cluster.to_owned()).or_default();
         match which {
             REQUESTS => entry.requests = value?,
             ERRORS => entry.errors = value?,
@@ -179,10 +196,17 @@ pub fn parse(body: &[u8], at: Moment) -> Result<Reading, FetchError> {
         }
     }
     let mut contradictory = reading.clusters.iter();
-    match contradictory.find(|(_, totals)| totals.errors > totals.requests) {
-        Some((cluster, _)) => Err(FetchError::Malformed(format!("cluster.{cluster}.{ERRORS}"))),
-        None => Ok(reading),
+    if let Some((cluster, _)) = contradictory.find(|(_, totals)| totals.errors > totals.requests) {
+        return Err(FetchError::Malformed(format!("cluster.{cluster}.{ERRORS}")));
     }
+    for (cluster, failed) in failed_calls {
+        if let Some(totals) = reading.clusters.get_mut(&cluster) {
+            // Not the sum: a call that Envoy itself had to answer is a 5xx and has a status. Not
+            // more than there were requests: other filters may answer calls before one is made.
+            totals.errors = totals.errors.max(failed).min(totals.requests);
+        }
+    }
+    Ok(reading)
 }
 
 /// `cluster.<name>.<what>`; the name may have dots.

@@ -4,11 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use ombre_policy::document::{Kind, Revision};
 
-use super::{Discovery, Node};
-
-/// One that fell silent is told of for so long: its machine died, and it is not coming back under its
-/// name, or the network to it is cut, and somebody has seen to that by then.
-const MISSED: Duration = Duration::from_secs(60 * 60);
+use super::{Discovery, FORGOTTEN_AFTER, Node};
 
 /// All Envoys, counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,8 +68,8 @@ impl Census {
 }
 
 impl Node {
+    /// Whether it fell silent. Its machine died, or the network to it is cut and it serves what it had.
     fn is_missed(&self, now: SystemTime) -> bool {
-        let away = now.duration_since(self.last_seen).unwrap_or_default();
-        !self.left && !self.may_serve(now) && away < MISSED
+        !self.left && !self.may_serve(now) && self.away(now) < FORGOTTEN_AFTER
     }
 }

@@ -8,7 +8,7 @@ use ombre_xds::registry::{Entry, StreamStatus};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Node, Revisions};
+use super::{Identity, Node, Revisions};
 use crate::timestamp;
 
 /// How an Envoy stands over xDS.
@@ -67,7 +67,10 @@ impl Node {
         });
         let gone = entry.streams.is_empty();
         Self {
-            name: entry.node.id().to_owned(),
+            identity: Identity {
+                name: entry.node.id().to_owned(),
+                instance: None,
+            },
             workers: None,
             received: Revisions::default(),
             applied: applied.unwrap_or_default(),
@@ -77,6 +80,7 @@ impl Node {
             first_seen: entry.first_seen,
             last_seen: if gone { entry.last_seen } else { now },
             left: entry.left,
+            replaced: false,
             xds: Some(Discovery {
                 cluster: entry.node.cluster().to_owned(),
                 streams: entry.streams.iter().map(Stream::of).collect(),
@@ -84,14 +88,13 @@ impl Node {
         }
     }
 
-    /// This one, which polls, with its streams if it has some for other things than the filter.
-    pub(super) fn beside(mut self, found: Self) -> Self {
+    /// This one polls, and may have streams for other things than the filter.
+    pub(super) fn put_beside(&mut self, found: &Self) {
         self.first_seen = self.first_seen.min(found.first_seen);
         if found.xds.as_ref().is_some_and(Discovery::is_connected) {
-            (self.last_seen, self.left) = (found.last_seen, false);
-            self.xds = found.xds;
+            (self.last_seen, self.left, self.replaced) = (found.last_seen, false, false);
+            self.xds.clone_from(&found.xds);
         }
-        self
     }
 }
 

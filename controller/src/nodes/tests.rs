@@ -1,3 +1,4 @@
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use ombre_xds::message::Flavor;
@@ -7,8 +8,10 @@ use ombre_xds::snapshot::{self, Type};
 
 use super::*;
 
+/// So long after the first test began.
 fn at(seconds: u64) -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    static BEGUN: LazyLock<SystemTime> = LazyLock::new(steady);
+    *BEGUN + Duration::from_secs(seconds)
 }
 
 /// An Envoy over xDS that carried the filter last then, with streams for these types.
@@ -99,12 +102,84 @@ fn the_table_is_bounded_and_bad_headers_are_left_out() {
     poll(&headers("one more", "soon"), MOST_NODES);
     let list = nodes.list();
     assert_eq!(list.len(), MOST_NODES - FORGOTTEN + 1);
-    let known = |name: &str| list.iter().any(|node| node.name == name);
+    let known = |name: &str| list.iter().any(|node| node.identity.name == name);
     assert!(known("e0"), "it waits");
     assert!(!known("e1") && !known(&name(FORGOTTEN)), "silent longest");
     assert!(known(&name(FORGOTTEN + 1)) && known("one more"));
     assert!(list.iter().all(|node| node.applied == Revisions::default()));
     drop(waiting);
+}
+
+/// A process of the Envoys that are called `edge`.
+fn process(number: &str, applied: &str) -> HeaderMap {
+    let mut headers = headers("edge", applied);
+    headers.insert("x-ombre-instance", number.parse().unwrap());
+    headers
+}
+
+#[test]
+fn envoys_of_one_name_are_told_apart() {
+    let nodes = Arc::new(Nodes::default());
+    let poll = |headers: &HeaderMap| {
+        nodes.polled(headers, Kind::Decisions, Revision::new(0), steady());
+        Waiting::begin(&nodes, headers).unwrap()
+    };
+    let shown = || {
+        let now = steady();
+        let list = nodes.list().into_iter();
+        list.map(|node| {
+            let serves = node.may_serve(now);
+            (node.identity.to_string(), serves, node.has_ended(now))
+        })
+        .collect::<Vec<_>>()
+    };
+    let is = |number: &str, serves, ended| (format!("edge ({number})"), serves, ended);
+    let a = poll(&process("a", "1/200"));
+    let b = poll(&process("b", "1/100"));
+    let applied = |at: usize| nodes.list()[at].applied.decisions;
+    assert_eq!(applied(0), Some(Revision::new(200)));
+    assert_eq!(
+        applied(1),
+        Some(Revision::new(100)),
+        "not confirmed by the other"
+    );
+    drop(a);
+    let expected = [is("a", true, false), is("b", true, false)];
+    assert_eq!(shown(), expected, "it may be cut off");
+    let c = poll(&process("c", "0/0"));
+    let expected = [
+        is("a", false, true),
+        is("b", true, false),
+        is("c", true, false),
+    ];
+    assert_eq!(shown(), expected, "started again");
+    drop(b);
+    let expected = [
+        is("a", false, true),
+        is("b", true, false),
+        is("c", true, false),
+    ];
+    assert_eq!(shown(), expected, "whoever left later may be cut off");
+    let back = poll(&process("a", "1/200"));
+    assert_eq!(
+        shown()[0],
+        is("a", true, false),
+        "it was not ended after all"
+    );
+    drop((back, c));
+}
+
+#[test]
+fn one_that_is_gone_for_an_hour_is_forgotten() {
+    let nodes = Nodes::default();
+    let ago = |seconds| steady() - Duration::from_secs(seconds);
+    for (name, seconds) in [("e1", 3700), ("e2", 3500)] {
+        let told = headers(name, "1/1");
+        nodes.polled(&told, Kind::Policy, Revision::new(1), ago(seconds));
+    }
+    let list = nodes.list();
+    assert_eq!(list.len(), 1);
+    assert_eq!(list[0].identity.name, "e2");
 }
 
 #[test]
@@ -216,7 +291,8 @@ fn those_that_are_gone_are_counted_no_more_and_those_behind_by_how_long() {
     poll("silent", "5/6", 61);
     poll("silent for an hour", "5/6", 3600);
     poll("left", "5/6", 16);
-    nodes.waited("left", false, before(16));
+    let left = Identity::of(&headers("left", "")).unwrap();
+    nodes.waited(&left, false, before(16));
     let behind = |nodes, seconds| Behind {
         nodes,
         longest: Duration::from_secs(seconds),

@@ -1,6 +1,7 @@
 //! What the controller answered, for people at a terminal.
 
 mod discovery;
+mod files;
 
 use std::fmt::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
@@ -8,6 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde_json::Value;
 
 pub(super) use self::discovery::discovered;
+pub(super) use self::files::refused;
 use crate::timestamp;
 
 /// A table of all releases.
@@ -35,7 +37,13 @@ pub(super) fn releases(board: &Value) -> String {
             word(release, "/next"),
         ]);
     }
-    let mut text = table(&rows);
+    let store_error = board.get("store_error").and_then(Value::as_str);
+    let mut text = match rows.len() {
+        1 if store_error.is_none() => {
+            "no service has a `rollout` with `degrade`, so nothing moves by itself\n".to_owned()
+        }
+        _ => table(&rows),
+    };
     for cluster in list(board, "clusters") {
         let state = word(cluster, "/state");
         if state != "closed" {
@@ -50,7 +58,7 @@ pub(super) fn releases(board: &Value) -> String {
             let _ = writeln!(text, "no evidence from {}: {error}", word(source, "/url"));
         }
     }
-    if let Some(error) = board.get("store_error").and_then(Value::as_str) {
+    if let Some(error) = store_error {
         let _ = writeln!(text, "nothing moves: {error}");
     }
     text.trim_end().to_owned()
@@ -93,7 +101,7 @@ pub(super) fn release(release: &Value) -> String {
         for side in ["candidate", "stable"] {
             let sum = |field: &str| at(&format!("/judgement/{side}/{field}"));
             let counts = format!(
-                "{} requests, {} errors, {} of {} slow in {} ms",
+                "{} requests, {} errors, {} of {} slow in {}",
                 sum("requests"),
                 sum("errors"),
                 sum("slow"),
@@ -258,5 +266,24 @@ mod tests {
         );
         assert!(text.contains("1970-01-01T00:00:01.000Z"), "{text}");
         assert!(!release(&json!({})).is_empty(), "whatever the answer");
+        let none = releases(&json!({ "services": [] }));
+        assert!(none.starts_with("no service has a `rollout`"), "{none}");
+        let unknown = releases(&json!({ "services": [], "store_error": "no space" }));
+        assert!(!unknown.contains("no service has"), "{unknown}");
+    }
+
+    #[test]
+    fn one_release_is_shown_with_its_windows() {
+        let sum = |requests| json!({ "requests": requests, "errors": 1, "timed": 9, "slow": 2 });
+        let shown = release(
+            &json!({ "service": "shop", "judgement": { "verdict": "breached",
+            "span": "30s", "candidate": sum(10), "stable": sum(90) } }),
+        );
+        for line in [
+            "candidate  10 requests, 1 errors, 2 of 9 slow in 30s",
+            "stable     90 requests, 1 errors, 2 of 9 slow in 30s",
+        ] {
+            assert!(shown.lines().any(|shown| shown == line), "{shown}");
+        }
     }
 }

@@ -3,6 +3,7 @@ use std::time::Duration;
 use ombre_policy::document::seal;
 
 use super::*;
+use crate::host::SharedMemory;
 use crate::host::fake::{Fake, Sent};
 
 fn poller(fake: &Fake) -> Poller<Fake> {
@@ -190,4 +191,18 @@ fn the_controller_is_told_what_the_workers_have_reached() {
     fake.pass(1000);
     poller.on_tick();
     assert_eq!(fake.sent.borrow().len(), calls, "told once");
+}
+
+#[test]
+fn a_process_has_one_number_whatever_becomes_of_its_pollers() {
+    let fake = Fake::default();
+    let number = || {
+        poller(&fake);
+        header(&sent(&fake)[0], "x-ombre-instance").to_owned()
+    };
+    assert_eq!(number(), "07".repeat(8), "drawn");
+    fake.write(INSTANCE, &[1; 8], None);
+    assert_eq!(number(), "01".repeat(8), "known");
+    fake.write(INSTANCE, b"noise", None);
+    assert_eq!(number(), "07".repeat(8));
 }

@@ -45,6 +45,7 @@ impl Route {
         let methods = methods(report, &place.key("methods"), &raw.methods);
         let path_place = place.key("path");
         let template = report.take(&path_place, Template::parse(&raw.path))?;
+        warn_of_foreign_signs(report, &path_place, &raw.path);
         for segment in template.segments() {
             if let Segment::Pattern { regex, .. } = segment
                 && !known.patterns.contains(regex)
@@ -67,6 +68,23 @@ impl Route {
             template,
             rewrite,
         })
+    }
+}
+
+/// What other routers write for a parameter is plain text here, and such a route would match nothing.
+fn warn_of_foreign_signs(report: &mut Report, place: &Place, path: &str) {
+    for segment in path.split('/') {
+        let meant = match segment.strip_prefix(':') {
+            Some(name) if !name.is_empty() => format!("`{{{name}}}` for any segment, `%3A{name}`"),
+            None if matches!(segment, "*" | "**") => {
+                "`{*rest}` for all that follows, `{name}` for one segment, `%2A`".to_owned()
+            }
+            _ => continue,
+        };
+        report.warning(
+            place,
+            format!("`{segment}` matches only itself: write {meant} if that is meant"),
+        );
     }
 }
 

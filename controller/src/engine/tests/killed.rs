@@ -34,6 +34,7 @@ const LATE: Duration = Duration::from_millis(25);
 /// From a worker's forwarding of a write to its entry in the log.
 const UNDER_WAY: Duration = Duration::from_millis(20);
 const SETTLE: &str = "150ms";
+const LANES: usize = 4;
 /// Changes that wait in the log before the fail-back, besides those of the workers.
 const LOADED: u64 = 40;
 
@@ -96,6 +97,13 @@ struct World {
 struct Proxy {
     number: usize,
     in_force: InForce,
+}
+
+/// Where rounds take place one after the other: the versions, of which the stable one listens.
+struct Ground {
+    world: Arc<Shared<World>>,
+    applier: std::net::SocketAddr,
+    _outside: Runtime,
 }
 
 struct Stage {
@@ -349,9 +357,49 @@ async fn operate(app: Router, world: Arc<Shared<World>>, board: watch::Receiver<
     }
 }
 
+impl Ground {
+    fn new() -> Self {
+        let outside = Runtime::new().unwrap();
+        let world = Arc::new(Shared::new(World::new()));
+        let app = applier(Arc::clone(&world));
+        let applier = outside.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            tokio::spawn(async move { axum::serve(listener, app).await });
+            address
+        });
+        Self {
+            world,
+            applier,
+            _outside: outside,
+        }
+    }
+
+    fn stage(&self) -> Stage {
+        *self.world.lock().unwrap() = World::new();
+        Stage::new(self.applier, &self.world)
+    }
+
+    fn kill(&self, round: usize, kill: Kill) {
+        let stage = self.stage();
+        let done = || self.world.lock().unwrap().step == Step::Done;
+        stage.live(Some(kill));
+        // Every third is killed again soon after its restart.
+        let again = round
+            .is_multiple_of(3)
+            .then_some(Kill::Write(round / 3 % 4, Side::After));
+        if let Some(again) = again.filter(|_| !done()) {
+            stage.live(Some(again));
+        }
+        if !done() {
+            stage.live(None);
+        }
+        stage.check(&format!("round {round}, {kill:?}, {again:?}"));
+    }
+}
+
 impl Stage {
     fn new(applier: std::net::SocketAddr, world: &Arc<Shared<World>>) -> Self {
-        *world.lock().unwrap() = World::new();
         let proxy = |number| {
             Arc::new(Mutex::new(Proxy {
                 number,
@@ -509,43 +557,27 @@ fn rounds() -> usize {
 
 #[test]
 fn killed_at_every_write_it_goes_on_without_loss() {
-    let outside = Runtime::new().unwrap();
-    let world = Arc::new(Shared::new(World::new()));
-    let address = outside.block_on(async {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let app = applier(Arc::clone(&world));
-        tokio::spawn(async move { axum::serve(listener, app).await });
-        address
-    });
-    let stage = Stage::new(address, &world);
+    let ground = Ground::new();
+    let stage = ground.stage();
     let writes = stage.live(None);
     stage.check("undisturbed");
     let of_write =
         (0..writes).flat_map(|at| [Side::Before, Side::After].map(|s| Kill::Write(at, s)));
     let of_apply = (0..LOADED).step_by(5).map(Kill::Apply);
     let points: Vec<Kill> = of_write.chain(of_apply).collect();
-    for (round, kill) in points
-        .iter()
-        .cycle()
-        .take(rounds().max(points.len()))
-        .enumerate()
-    {
-        let stage = Stage::new(address, &world);
-        stage.live(Some(*kill));
-        // Every third is killed again soon after its restart.
-        let again = (round % 3 == 0).then_some(Kill::Write(round / 3 % 4, Side::After));
-        if let Some(again) = again.filter(|_| world.lock().unwrap().step != Step::Done) {
-            stage.live(Some(again));
+    let planned = rounds().max(points.len());
+    let rounds = points.iter().copied().cycle().enumerate().take(planned);
+    // Most of a round is waiting.
+    std::thread::scope(|scope| {
+        for lane in 0..LANES {
+            let rounds = rounds.clone().skip(lane).step_by(LANES);
+            scope.spawn(move || {
+                let ground = Ground::new();
+                for (round, kill) in rounds {
+                    ground.kill(round, kill);
+                }
+            });
         }
-        if world.lock().unwrap().step != Step::Done {
-            stage.live(None);
-        }
-        stage.check(&format!("round {round}, {kill:?}, {again:?}"));
-    }
-    println!(
-        "{} rounds over {} points",
-        rounds().max(points.len()),
-        points.len()
-    );
+    });
+    println!("{planned} rounds over {} points", points.len());
 }

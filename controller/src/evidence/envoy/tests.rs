@@ -30,6 +30,31 @@ fn an_answer_of_envoy_is_read() {
 }
 
 #[test]
+fn failed_calls_of_grpc_are_errors() {
+    for (case, requests, errors, calls, expected) in [
+        ("none", 40, 3, &[][..], 3),
+        ("a server's", 40, 0, &[("14", 20), ("2", 3)], 23),
+        ("answered by Envoy too", 40, 20, &[("14", 20)], 20),
+        ("a client's", 40, 0, &[("3", 7), ("0", 30), ("5", 3)], 0),
+        ("before a request was made", 10, 0, &[("14", 20)], 10),
+    ] {
+        let calls = calls.iter().map(|(status, count)| {
+            format!(r#"{{"name":"cluster.a.b.grpc.{status}","value":{count}}},"#)
+        });
+        let calls: String = calls.collect();
+        let text = format!(
+            r#"{{"stats":[{calls}{{"name":"cluster.a.b.upstream_rq_5xx","value":{errors}}},{{"name":"cluster.a.b.upstream_rq_completed","value":{requests}}}]}}"#
+        );
+        let reading = parse(text.as_bytes(), NOW).unwrap();
+        assert_eq!(reading.clusters["a.b"].errors, expected, "{case}");
+        assert_eq!(reading.clusters["a.b"].requests, requests, "{case}");
+    }
+    let named_so = r#"{"stats":[{"name":"cluster.a.grpc.upstream_rq_completed","value":9}]}"#;
+    let reading = parse(named_so.as_bytes(), NOW).unwrap();
+    assert_eq!(reading.clusters["a.grpc"].requests, 9);
+}
+
+#[test]
 fn what_is_no_count_is_refused() {
     for (name, from, to) in [
         ("negative", "\"value\":4", "\"value\":-4"),
@@ -61,7 +86,7 @@ fn the_filter_means_exactly_these_clusters() {
     let clusters = ["a.b".to_owned(), "c:80".to_owned()];
     assert_eq!(
         filter(&clusters),
-        r"^(cluster\.(a\.b|c_80)\.(upstream_rq_completed|upstream_rq_5xx|upstream_rq_time)|server\.uptime)$"
+        r"^(cluster\.(a\.b|c_80)\.(upstream_rq_completed|upstream_rq_5xx|upstream_rq_time|grpc\.(2|4|12|13|14|15))|server\.uptime)$"
     );
     let many: Vec<String> = (0..2000).map(|n| format!("cluster-{n}")).collect();
     assert!(filter(&many).len() < 200);
