@@ -8,6 +8,7 @@ mod breakers;
 mod drain;
 mod drains;
 mod follow;
+mod measured;
 mod news;
 mod perform;
 mod service;
@@ -34,11 +35,12 @@ use crate::nodes::Nodes;
 use crate::publish::Publisher;
 use crate::store::{Record, Store, StoreError};
 use crate::xds::ClusterAccepted;
-pub use board::{Board, ServiceView};
+pub use board::{Board, HOLDS, ServiceView};
 use breakers::Breakers;
 pub use breakers::ClusterView;
 use drain::Applied;
 pub(crate) use follow::whole;
+pub use measured::{ALERTS, Measured};
 pub use news::News;
 use news::Wire;
 use service::Service;
@@ -56,6 +58,7 @@ pub struct Handle {
     board: watch::Receiver<Arc<Board>>,
     news: Wire,
     store: Arc<OnceLock<Arc<Store>>>,
+    clock: Clock,
 }
 
 /// Why an order was not followed.
@@ -96,6 +99,7 @@ pub struct Engine {
     store: Arc<Store>,
     collector: Collector,
     clock: Clock,
+    metrics: Arc<Metrics>,
     client: Client,
     /// Releases that the policy in force has.
     services: BTreeMap<String, Service>,
@@ -139,12 +143,18 @@ impl Handle {
             board,
             news: Wire::with_room(1),
             store: Arc::default(),
+            clock: Clock::start(),
         }
     }
 
     /// How all releases stand now.
     pub fn board(&self) -> Arc<Board> {
         self.board.borrow().clone()
+    }
+
+    /// The time by which releases are moved.
+    pub fn now(&self) -> Moment {
+        self.clock.now()
     }
 
     /// What happens from now on, without the evidence.
@@ -285,10 +295,14 @@ impl Engine {
     ) -> Result<T, String> {
         let store = Arc::clone(&self.store);
         let done: Result<_, JoinError> = spawn_blocking(move || work(&store)).await;
-        match done {
+        let done = match done {
             Ok(result) => result.map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
+        };
+        if done.is_err() {
+            self.metrics.store_failed();
         }
+        done
     }
 
     fn now(&self) -> Moment {

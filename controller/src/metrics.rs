@@ -1,22 +1,32 @@
 //! Every metric of the controller. Names begin with `ombre_`, carry their unit, and counters
-//! end in `_total`; labels come from enums.
+//! end in `_total`; labels come from enums. What is counted nowhere else is counted here; how things
+//! stand is read when somebody asks, see [`Now`].
 
-use std::fmt;
+mod labels;
+mod now;
+mod page;
+
+use std::hash::Hash;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use ombre_policy::document::{Kind, Revision};
-use ombre_policy::release::breaker::{Circuit, Refreshed};
+use ombre_policy::release::breaker::Refreshed;
+use ombre_policy::release::machine::Command;
 use ombre_xds::snapshot::Type;
-use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::engine::ClusterView;
+use self::labels::{
+    CommandLabel, KindLabel, LoadLabels, OrderLabels, PollLabels, SaveLabels, TypeLabel,
+    UpdateLabel, UpdateLabels, WebhookLabels, XdsLabels,
+};
+pub use self::labels::{Delivery, Load, Ordered, Poll, Xds};
+pub use self::now::Now;
 
 /// The registry and what is in it.
 pub struct Metrics {
@@ -28,126 +38,13 @@ pub struct Metrics {
     state_saves: Family<SaveLabels, Counter>,
     state_saved: Gauge,
     polls: Family<PollLabels, Counter>,
-    polls_waiting: Gauge,
-    nodes: Gauge,
     xds_streams: Gauge,
     xds_streams_refused: Counter,
     xds_messages: Family<XdsLabels, Counter>,
     breaker_updates: Family<UpdateLabels, Counter>,
-    breaker_failed: Family<ClusterLabels, Gauge<f64, AtomicU64>>,
-    breaker_open: Family<ClusterLabels, Gauge<f64, AtomicU64>>,
-}
-
-/// What became of a load.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Load {
-    /// In force.
-    Accepted,
-    /// Nothing that filters could tell apart.
-    Unchanged,
-    /// The last good policy stays.
-    Refused,
-}
-
-/// How a long poll ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Poll {
-    /// With a document.
-    Delivered,
-    /// With nothing new.
-    NothingNew,
-    /// Not begun: the certificate is not that of the node.
-    Refused,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct LoadLabels {
-    result: Load,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct SaveLabels {
-    ok: bool,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PollLabels {
-    kind: KindLabel,
-    result: Poll,
-}
-
-/// What was said on an xDS stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Xds {
-    /// Resources were sent.
-    Push,
-    /// They were accepted.
-    Ack,
-    /// They were refused.
-    Nack,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct XdsLabels {
-    resource: TypeLabel,
-    message: Xds,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct TypeLabel(Type);
-
-impl EncodeLabelValue for TypeLabel {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
-        self.0.short().encode(encoder)
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct UpdateLabels {
-    result: UpdateLabel,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum UpdateLabel {
-    Begun,
-    Removed,
-    Dropped,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ClusterLabels {
-    cluster: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum KindLabel {
-    Policy,
-    Decisions,
-}
-
-/// A label is a word in lower case, as the docs and everybody's alerts have it.
-macro_rules! words {
-    ($label:ident { $($variant:ident => $word:literal),+ }) => {
-        impl EncodeLabelValue for $label {
-            fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
-                match self { $(Self::$variant => $word),+ }.encode(encoder)
-            }
-        }
-    };
-}
-
-words!(Load { Accepted => "accepted", Unchanged => "unchanged", Refused => "refused" });
-words!(Poll { Delivered => "delivered", NothingNew => "nothing_new", Refused => "refused" });
-words!(Xds { Push => "push", Ack => "ack", Nack => "nack" });
-words!(UpdateLabel { Begun => "begun", Removed => "removed", Dropped => "dropped" });
-
-impl EncodeLabelValue for KindLabel {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
-        match self {
-            Self::Policy => Kind::Policy.name().encode(encoder),
-            Self::Decisions => Kind::Decisions.name().encode(encoder),
-        }
-    }
+    store_errors: Counter,
+    orders: Family<OrderLabels, Counter>,
+    webhooks: Family<WebhookLabels, Counter>,
 }
 
 impl Default for Metrics {
@@ -161,16 +58,16 @@ impl Default for Metrics {
             state_saves: Family::default(),
             state_saved: Gauge::default(),
             polls: Family::default(),
-            polls_waiting: Gauge::default(),
-            nodes: Gauge::default(),
             xds_streams: Gauge::default(),
             xds_streams_refused: Counter::default(),
             xds_messages: Family::default(),
             breaker_updates: Family::default(),
-            breaker_failed: Family::default(),
-            breaker_open: Family::default(),
+            store_errors: Counter::default(),
+            orders: Family::default(),
+            webhooks: Family::default(),
         };
         metrics.register();
+        metrics.begin();
         metrics
     }
 }
@@ -206,10 +103,7 @@ impl Metrics {
 
     /// Counts the end of a long poll.
     pub fn poll(&self, kind: Kind, result: Poll) {
-        let kind = match kind {
-            Kind::Policy => KindLabel::Policy,
-            Kind::Decisions => KindLabel::Decisions,
-        };
+        let kind = kind.into();
         self.polls.get_or_create(&PollLabels { kind, result }).inc();
     }
 
@@ -234,49 +128,79 @@ impl Metrics {
 
     /// Counts what a configuration update did to a breaker.
     pub fn breaker_update(&self, refreshed: Refreshed) {
-        let result = match refreshed {
-            Refreshed::Begun => UpdateLabel::Begun,
-            Refreshed::Removed => UpdateLabel::Removed,
-            Refreshed::Dropped => UpdateLabel::Dropped,
-        };
+        let result = refreshed.into();
         self.breaker_updates
             .get_or_create(&UpdateLabels { result })
             .inc();
     }
 
-    /// Notes a breaker.
-    pub fn breaker(&self, view: &ClusterView) {
-        let labels = ClusterLabels {
-            cluster: view.breaker.cluster_name.clone(),
-        };
-        let failed = view.breaker.failure_rate.get() as f64 / 1e6;
-        self.breaker_failed.get_or_create(&labels).set(failed);
-        let open = match view.state {
-            Circuit::Closed => 0.0,
-            Circuit::HalfOpen => 0.5,
-            Circuit::Open => 1.0,
-        };
-        self.breaker_open.get_or_create(&labels).set(open);
+    /// Counts something that the database did not do.
+    pub fn store_failed(&self) {
+        self.store_errors.inc();
     }
 
-    /// Forgets a breaker.
-    pub fn breaker_gone(&self, cluster: &str) {
-        let cluster = cluster.to_owned();
-        let labels = ClusterLabels { cluster };
-        self.breaker_failed.remove(&labels);
-        self.breaker_open.remove(&labels);
+    /// Counts a person's order.
+    pub fn order(&self, command: Command, result: Ordered) {
+        let command = command.into();
+        let labels = OrderLabels { command, result };
+        self.orders.get_or_create(&labels).inc();
+    }
+
+    /// Notes that there is a webhook at this address, without anything that is secret in it.
+    pub fn webhook(&self, webhook: &str) {
+        for &result in Delivery::ALL {
+            self.delivered(webhook, result, 0);
+        }
+    }
+
+    /// Counts what became of so many news for a webhook.
+    pub fn delivered(&self, webhook: &str, result: Delivery, news: u64) {
+        let webhook = webhook.to_owned();
+        let labels = WebhookLabels { webhook, result };
+        self.webhooks.get_or_create(&labels).inc_by(news);
     }
 
     /// The text that Prometheus reads.
-    pub fn text(&self, polls_waiting: usize, nodes: usize) -> String {
-        self.polls_waiting
-            .set(i64::try_from(polls_waiting).unwrap_or(i64::MAX));
-        self.nodes.set(i64::try_from(nodes).unwrap_or(i64::MAX));
+    pub fn text(&self, now: Now) -> String {
         let mut text = String::new();
-        if let Err(error) = encode(&mut text, &self.registry) {
+        let written = encode_registry(&mut text, &self.registry)
+            .and_then(|()| encode_registry(&mut text, &now.registry()))
+            .and_then(|()| encode_eof(&mut text));
+        if let Err(error) = written {
             tracing::error!(%error, "metrics not written");
         }
         text
+    }
+
+    /// A counter is there before the first thing is counted: from nothing to one is no increase to
+    /// Prometheus.
+    fn begin(&self) {
+        begin(
+            &self.policy_loads,
+            Load::ALL.iter().map(|&result| LoadLabels { result }),
+        );
+        begin(&self.state_saves, [true, false].map(|ok| SaveLabels { ok }));
+        let polls = KindLabel::ALL.iter().flat_map(|&kind| {
+            let results = Poll::ALL.iter();
+            results.map(move |&result| PollLabels { kind, result })
+        });
+        begin(&self.polls, polls);
+        let messages = Type::ALL.map(TypeLabel).into_iter().flat_map(|resource| {
+            let messages = Xds::ALL.iter();
+            messages.map(move |&message| XdsLabels { resource, message })
+        });
+        begin(&self.xds_messages, messages);
+        begin(
+            &self.breaker_updates,
+            UpdateLabel::ALL
+                .iter()
+                .map(|&result| UpdateLabels { result }),
+        );
+        let orders = CommandLabel::ALL.iter().flat_map(|&command| {
+            let results = Ordered::ALL.iter();
+            results.map(move |&result| OrderLabels { command, result })
+        });
+        begin(&self.orders, orders);
     }
 
     fn register(&mut self) {
@@ -288,16 +212,6 @@ impl Metrics {
             "state_saved",
             "1 when the state could be saved the last time",
             &self.state_saved,
-        );
-        gauge(
-            "polls_waiting",
-            "Long polls that wait now",
-            &self.polls_waiting,
-        );
-        gauge(
-            "nodes",
-            "Envoys that polled or were served over xDS lately",
-            &self.nodes,
         );
         gauge(
             "xds_streams",
@@ -345,16 +259,20 @@ impl Metrics {
             "Configuration updates of clusters, by what they did to the breaker",
             self.breaker_updates.clone(),
         );
-        registry.register_with_unit(
-            "breaker_failed",
-            "Failed share of a cluster's requests over the last 10 s",
-            Unit::Ratios,
-            self.breaker_failed.clone(),
+        registry.register(
+            "store_errors",
+            "What could not be read from or written to ombre.db",
+            self.store_errors.clone(),
         );
         registry.register(
-            "breaker_open",
-            "1 when the cluster's breaker is open, 0.5 when half open, 0 when closed",
-            self.breaker_open.clone(),
+            "orders",
+            "Orders that came over the API, by what became of them",
+            self.orders.clone(),
+        );
+        registry.register(
+            "webhook_deliveries",
+            "News for webhooks: taken, given up after six tries, or missed since the webhook was too slow",
+            self.webhooks.clone(),
         );
         registry.register(
             "polls",
@@ -363,3 +281,12 @@ impl Metrics {
         );
     }
 }
+
+fn begin<L: Clone + Eq + Hash>(family: &Family<L, Counter>, all: impl IntoIterator<Item = L>) {
+    for labels in all {
+        family.get_or_create(&labels).inc_by(0);
+    }
+}
+
+#[cfg(test)]
+mod tests;

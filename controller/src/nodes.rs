@@ -1,6 +1,7 @@
 //! What each Envoy runs, from the headers that its poller sends along, or from its xDS streams. A
 //! bounded table: headers are taken from whoever can reach the API.
 
+mod census;
 mod discovery;
 mod waiting;
 
@@ -17,6 +18,7 @@ use serde::Serialize;
 use tracing::warn;
 use utoipa::ToSchema;
 
+pub use self::census::{Behind, Census};
 pub use self::discovery::Discovery;
 pub use self::waiting::Waiting;
 use crate::clock::steady;
@@ -178,11 +180,6 @@ impl Nodes {
         let now = steady();
         nodes.retain(|node| node.may_serve(now));
         nodes
-    }
-
-    /// How many there are.
-    pub fn count(&self) -> usize {
-        self.list().len()
     }
 
     fn table(&self) -> MutexGuard<'_, BTreeMap<Identity, Polled>> {

@@ -20,10 +20,12 @@ use crate::clients::Clients;
 use crate::clients::address::origin;
 use crate::clock::wall;
 use crate::engine::News;
+use crate::metrics::{Delivery, Metrics};
 
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 const TRIES: u32 = 6;
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// Tests do not wait for a minute.
+const FIRST_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 500 });
 /// A shorter secret can be guessed.
 const SHORTEST_SECRET: usize = 16;
 
@@ -38,6 +40,7 @@ pub struct Webhook {
     client: Client,
     url: Url,
     secret: Option<Arc<[u8]>>,
+    metrics: Arc<Metrics>,
 }
 
 /// The webhooks at `urls`, which share the secret in the file.
@@ -48,6 +51,7 @@ pub fn webhooks(
     clients: &Clients,
     urls: &[Url],
     secret: Option<&Path>,
+    metrics: &Arc<Metrics>,
 ) -> anyhow::Result<Vec<Webhook>> {
     for url in urls {
         ensure!(
@@ -58,10 +62,14 @@ pub fn webhooks(
     }
     let secret = secret.map(read_secret).transpose()?;
     let client = clients.builder().timeout(TIME_LIMIT).build()?;
-    let webhook = |url: &Url| Webhook {
-        client: client.clone(),
-        url: url.clone(),
-        secret: secret.clone(),
+    let webhook = |url: &Url| {
+        metrics.webhook(&origin(url));
+        Webhook {
+            client: client.clone(),
+            url: url.clone(),
+            secret: secret.clone(),
+            metrics: Arc::clone(metrics),
+        }
     };
     Ok(urls.iter().map(webhook).collect())
 }
@@ -86,6 +94,7 @@ impl Webhook {
                 match news.recv().await {
                     Ok(news) => self.tell(&news.data.to_string()).await,
                     Err(RecvError::Lagged(missed)) => {
+                        self.count(Delivery::Missed, missed);
                         warn!(
                             webhook = origin(&self.url),
                             missed, "webhook too slow, the history has what it missed"
@@ -114,7 +123,7 @@ impl Webhook {
             }
             let answer = request.body(body.to_owned()).send().await;
             match answer.and_then(reqwest::Response::error_for_status) {
-                Ok(_) => return,
+                Ok(_) => return self.count(Delivery::Taken, 1),
                 Err(error) => {
                     let error = error.without_url();
                     warn!(webhook = origin(&self.url), attempt, %error, "webhook not told");
@@ -125,6 +134,11 @@ impl Webhook {
                 pause *= 3;
             }
         }
+        self.count(Delivery::GivenUp, 1);
+    }
+
+    fn count(&self, result: Delivery, news: u64) {
+        self.metrics.delivered(&origin(&self.url), result, news);
     }
 }
 

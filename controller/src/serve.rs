@@ -54,6 +54,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
         &clients,
         &args.webhooks,
         args.webhook_secret_file.as_deref(),
+        &metrics,
     )? {
         tokio::spawn(webhook.run(handle.news(), stopped.clone()));
     }

@@ -1,4 +1,4 @@
-//! A real Prometheus that scrapes Envoys every second.
+//! A real Prometheus that scrapes Envoys every second, and a controller if alerts are wanted.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -6,11 +6,15 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 use crate::poll::{SOON, eventually};
 use crate::ports::Port;
 use crate::process::{Group, Process};
 use crate::{binaries, http};
+
+/// The alerts that users copy, below the root of the workspace.
+pub const ALERTS: &str = "docs/prometheus/alerts.yaml";
 
 /// A Prometheus. Dropping it kills it.
 #[derive(Debug)]
@@ -27,14 +31,32 @@ impl Prometheus {
     /// # Errors
     /// When there is none, or it cannot be started.
     pub fn start(port: Port, envoys: &[SocketAddr], dir: &Path) -> Result<Self> {
+        Self::start_with(port, &config(envoys), dir)
+    }
+
+    /// The same with the alerts that users copy, of this controller as well.
+    ///
+    /// # Errors
+    /// As [`Prometheus::start`].
+    pub fn with_alerts(
+        port: Port,
+        envoys: &[SocketAddr],
+        controller: SocketAddr,
+        dir: &Path,
+    ) -> Result<Self> {
+        let rules = binaries::workspace().join(ALERTS);
+        let config = format!(
+            "{}  - job_name: ombre\n    static_configs: [{{ targets: [\"{controller}\"] }}]\n\
+             rule_files: [\"{}\"]\n",
+            config(envoys),
+            rules.display()
+        );
+        Self::start_with(port, &config, dir)
+    }
+
+    fn start_with(port: Port, config: &str, dir: &Path) -> Result<Self> {
         let dir = dir.join("prometheus");
         std::fs::create_dir(&dir)?;
-        let targets: Vec<String> = envoys.iter().map(|envoy| format!("\"{envoy}\"")).collect();
-        let config = format!(
-            "global: {{ scrape_interval: 1s, scrape_timeout: 1s }}\nscrape_configs:\n  - job_name: edge\n    \
-             metrics_path: /stats/prometheus\n    static_configs: [{{ targets: [{}] }}]\n",
-            targets.join(", ")
-        );
         std::fs::write(dir.join("prometheus.yml"), config)?;
         Ok(Self {
             process: spawn(&port, &dir)?,
@@ -69,6 +91,16 @@ impl Prometheus {
         asked.context("the store of the evidence is missing")
     }
 
+    /// What its API answers at this path.
+    ///
+    /// # Errors
+    /// When it does not answer with 200 and JSON.
+    pub async fn json(&self, path: &str) -> Result<Value> {
+        let url = format!("{}{path}", Self::url(&self.port));
+        let answer = self.http.get(url).send().await?;
+        Ok(answer.error_for_status()?.json().await?)
+    }
+
     /// SIGKILL.
     ///
     /// # Errors
@@ -86,6 +118,15 @@ impl Prometheus {
         self.process = spawn(&self.port, &self.dir)?;
         Ok(())
     }
+}
+
+fn config(envoys: &[SocketAddr]) -> String {
+    let targets: Vec<String> = envoys.iter().map(|envoy| format!("\"{envoy}\"")).collect();
+    format!(
+        "global: {{ scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s }}\nscrape_configs:\n  \
+         - job_name: edge\n    metrics_path: /stats/prometheus\n    static_configs: [{{ targets: [{}] }}]\n",
+        targets.join(", ")
+    )
 }
 
 fn spawn(port: &Port, dir: &Path) -> Result<Process> {

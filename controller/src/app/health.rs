@@ -6,7 +6,12 @@ use axum::response::{IntoResponse, Response};
 
 use crate::app::App;
 use crate::app::openapi::Unavailable;
+use crate::clock::steady;
+use crate::engine::Board;
 use crate::error::ApiError;
+use crate::metrics::Now;
+use crate::nodes::Census;
+use crate::publish::View;
 
 /// `GET /healthz`: the process answers.
 #[utoipa::path(get, path = "/healthz", operation_id = "alive", tag = "health",
@@ -22,18 +27,9 @@ pub async fn alive() -> &'static str {
 #[utoipa::path(get, path = "/readyz", operation_id = "ready", tag = "health",
     responses((status = 200, description = "a good policy is in force, and releases can be kept", body = String, content_type = "text/plain"), Unavailable))]
 pub async fn ready(State(app): State<App>) -> Result<&'static str, ApiError> {
-    let unready = |detail: String| Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, detail));
-    let view = app.publisher.view();
-    if let Some(error) = view.state_error {
-        return unready(error);
-    }
-    if let Some(error) = &app.engine.board().store_error {
-        return unready(format!("releases cannot be kept and do not move: {error}"));
-    }
-    match (view.in_force, view.refusal) {
-        (Some(_), _) => Ok("ready\n"),
-        (None, None) => unready("the policy is being loaded".to_owned()),
-        (None, Some(refusal)) => unready(format!("no policy is in force: {}", refusal.problems)),
+    match lacking(&app.publisher.view(), &app.engine.board()) {
+        None => Ok("ready\n"),
+        Some(detail) => Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, detail)),
     }
 }
 
@@ -41,8 +37,33 @@ pub async fn ready(State(app): State<App>) -> Result<&'static str, ApiError> {
 #[utoipa::path(get, path = "/metrics", operation_id = "metrics", tag = "health",
     responses((status = 200, description = "OpenMetrics", body = String, content_type = "application/openmetrics-text")))]
 pub async fn metrics(State(app): State<App>) -> Response {
-    let waiting = app.publisher.documents().waiting();
-    let text = app.metrics.text(waiting, app.nodes.count());
+    let (view, board) = (app.publisher.view(), app.engine.board());
+    let documents = app.publisher.documents();
+    let newer_since = |kind, run| documents.newer_since(kind, run);
+    let text = app.metrics.text(Now {
+        at: app.engine.now(),
+        ready: lacking(&view, &board).is_none(),
+        refused: view.refusal.is_some(),
+        polls_waiting: documents.waiting(),
+        census: Census::of(&app.nodes.list(), steady(), newer_since),
+        board,
+    });
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], text).into_response()
+}
+
+/// What is missing for it to be relied on.
+fn lacking(view: &View, board: &Board) -> Option<String> {
+    if let Some(error) = &view.state_error {
+        return Some(error.clone());
+    }
+    if let Some(error) = &board.store_error {
+        let detail = format!("releases cannot be kept and do not move: {error}");
+        return Some(detail);
+    }
+    match (&view.in_force, &view.refusal) {
+        (Some(_), _) => None,
+        (None, None) => Some("the policy is being loaded".to_owned()),
+        (None, Some(refusal)) => Some(format!("no policy is in force: {}", refusal.problems)),
+    }
 }

@@ -14,6 +14,7 @@ use crate::app::openapi::{Conflict, Invalid, Missing, TooLarge, Unavailable, sha
 use crate::app::{App, decisions::rejected};
 use crate::engine::{Board, ClusterView, OrderError, ServiceView};
 use crate::error::ApiError;
+use crate::metrics::Ordered;
 use crate::store::{self, Backlog, Entry, Store, StoreError};
 
 const LONGEST_ACTOR: usize = 200;
@@ -134,7 +135,9 @@ pub async fn order(
         actor,
         reason,
     };
-    app.engine.order(name.clone(), order).await?;
+    let ordered = app.engine.order(name.clone(), order).await;
+    app.metrics.order(command, Ordered::from(&ordered));
+    ordered?;
     Ok(Json(find(&app, &name)?))
 }
 
@@ -180,5 +183,8 @@ pub(super) async fn stored<T: Send + 'static>(
     spawn_blocking(move || work(&store))
         .await
         .map_err(|error| ApiError::internal(&error))?
-        .map_err(|error| unavailable(error.to_string()))
+        .map_err(|error| {
+            app.metrics.store_failed();
+            unavailable(error.to_string())
+        })
 }

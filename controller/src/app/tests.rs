@@ -1,6 +1,6 @@
 use super::*;
 use axum::body::{Body, Bytes, to_bytes};
-use axum::http::{Request, Response, header};
+use axum::http::{HeaderMap, Request, Response, header};
 use futures_util::future::join_all;
 use ombre_policy::document::{Kind, Revision, open};
 use ombre_policy::problem::{Problem, Problems};
@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 use tower::ServiceExt;
 
+use crate::clock::steady;
+use crate::nodes::Identity;
 use crate::sample::compiled;
 use crate::state::StateDir;
 
@@ -395,5 +397,42 @@ async fn metrics_are_prometheus_text() {
         "# TYPE ombre_policy_load_seconds histogram",
     ] {
         assert!(text.contains(line), "{line} in\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn envoys_that_are_gone_are_counted_no_more() {
+    let fixture = Fixture::with_policy();
+    let now = steady();
+    let poll = |name: &str, applied: String, ago| {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-ombre-node", name.parse().unwrap());
+        headers.insert("x-ombre-applied", applied.parse().unwrap());
+        let then = now - Duration::from_secs(ago);
+        let nodes = &fixture.app.nodes;
+        nodes.polled(&headers, Kind::Policy, Revision::new(1), then);
+    };
+    let [policy, decisions] = [Kind::Policy, Kind::Decisions].map(|kind| fixture.revision(kind));
+    poll("newest", format!("{policy}/{decisions}"), 0);
+    poll("behind", "1/2".to_owned(), 0);
+    poll("cut off", "1/2".to_owned(), 61);
+    poll("gone", "1/2".to_owned(), 16);
+    let gone = now - Duration::from_secs(16);
+    let identity = Identity {
+        name: "gone".to_owned(),
+        instance: None,
+    };
+    fixture.app.nodes.waited(&identity, false, gone);
+    let text = read(fixture.get("/metrics").await).await;
+    let text = String::from_utf8(text.to_vec()).unwrap();
+    for line in [
+        "ombre_nodes 2",
+        "ombre_nodes_silent 1",
+        "ombre_nodes_behind{kind=\"policy\"} 1",
+        "ombre_nodes_behind{kind=\"decisions\"} 1",
+        "ombre_ready 1",
+        "ombre_policy_refused 0",
+    ] {
+        assert!(text.lines().any(|it| it == line), "{line} in\n{text}");
     }
 }

@@ -12,6 +12,8 @@ use utoipa::ToSchema;
 
 use super::Engine;
 use super::breakers::ClusterView;
+use super::measured::Measured;
+use super::perform::weight;
 use super::service::Service;
 use crate::app::openapi::shapes;
 use crate::evidence::SourceStatus;
@@ -62,7 +64,22 @@ pub struct ServiceView {
     /// Everything that is kept of it.
     #[schema(value_type = Object)]
     pub state: Release,
+    /// What the metrics say of it beside the rest.
+    #[serde(skip)]
+    pub measured: Measured,
 }
+
+/// Everything that can hold a release.
+pub const HOLDS: [&str; 8] = [
+    "locked",
+    "paused",
+    "observing",
+    "shared fault",
+    "unknown evidence",
+    "candidate's breaker",
+    "fallback's breaker",
+    "too few proxies",
+];
 
 impl Engine {
     /// Replaces the board.
@@ -92,6 +109,10 @@ impl Engine {
                 },
                 judgement: service.judgement.clone(),
                 state: release.clone(),
+                measured: Measured {
+                    share: weight(record) / 100.0,
+                    ..service.measured.clone()
+                },
             }
         };
         self.board.send_replace(Arc::new(Board {
@@ -109,25 +130,16 @@ fn held_by(release: &Release, circuits: Circuits, now: Moment) -> Vec<&'static s
         PhaseName::Verifying | PhaseName::Ramping
     );
     let holds = [
-        ("locked", release.locked.is_some()),
-        ("paused", release.paused.is_some()),
-        (
-            "observing",
-            release.observe_until.is_some_and(|until| now < until),
-        ),
-        ("shared fault", release.shared_fault.is_some()),
-        ("unknown evidence", release.unknown.is_some()),
-        (
-            "candidate's breaker",
-            climbs && circuits.candidate != Circuit::Closed,
-        ),
-        ("fallback's breaker", circuits.stable == Circuit::Open),
-        (
-            "too few proxies",
-            release.unconfirmed.is_some_and(|waiting| waiting.told),
-        ),
+        release.locked.is_some(),
+        release.paused.is_some(),
+        release.observe_until.is_some_and(|until| now < until),
+        release.shared_fault.is_some(),
+        release.unknown.is_some(),
+        climbs && circuits.candidate != Circuit::Closed,
+        circuits.stable == Circuit::Open,
+        release.unconfirmed.is_some_and(|waiting| waiting.told),
     ];
-    let held = holds.into_iter().filter(|(_, holds)| *holds);
+    let held = HOLDS.into_iter().zip(holds).filter(|(_, holds)| *holds);
     held.map(|(name, _)| name).collect()
 }
 

@@ -99,7 +99,6 @@ impl Breakers {
             }
             Refreshed::Removed => {
                 self.counted.remove(name);
-                self.metrics.breaker_gone(name);
             }
             Refreshed::Dropped => {}
         }
@@ -152,9 +151,6 @@ impl Breakers {
             breaker.observe(&counted.window.sum(now, SPAN), now, jitter);
         }
         let after = self.views();
-        for view in &after {
-            self.metrics.breaker(view);
-        }
         let state = |view: &ClusterView| {
             let closed = view.state == Circuit::Closed;
             (view.breaker.cluster_name.clone(), closed)

@@ -141,8 +141,11 @@ impl Engine {
                 continue;
             }
             info!(service = %name, phase = %record.release.phase.name(), "release resumes");
+            let service = name.clone();
+            let moved = self.stored(move |store| store.last_move(&service)).await;
+            let moved = moved.ok().flatten().unwrap_or_else(|| self.now());
             self.services
-                .insert(name.clone(), wanted.clone().service(record));
+                .insert(name.clone(), wanted.clone().service(record, moved));
             resumed.push(name);
         }
         for name in resumed {
@@ -188,7 +191,7 @@ impl Engine {
         info!(service = %record.service, candidate = %record.candidate, "release begins");
         self.dormant.remove(&record.service);
         self.services
-            .insert(record.service.clone(), wanted.service(record));
+            .insert(record.service.clone(), wanted.service(record, at));
         true
     }
 
@@ -279,7 +282,7 @@ impl Wanted {
         (&record.candidate, &record.stable) == (&self.candidate, &self.stable)
     }
 
-    fn service(self, record: Record) -> Service {
+    fn service(self, record: Record, moved: Moment) -> Service {
         let Self {
             clusters,
             default,
@@ -287,7 +290,7 @@ impl Wanted {
             terms,
             ..
         } = self;
-        Service::new(record, clusters, default, settings, terms)
+        Service::new(record, clusters, default, settings, terms, moved)
     }
 }
 

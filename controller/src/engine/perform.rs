@@ -126,10 +126,17 @@ impl Engine {
                 }
             }
             Action::Alert(alert) => {
+                if let Some(service) = self.services.get_mut(name) {
+                    service.measured.alert(alert);
+                }
                 let alert = format!("{alert:?}");
                 warn!(service = %name, alert, "somebody should look at this release");
             }
             Action::Notify(transition) => {
+                if let Some(service) = self.services.get_mut(name) {
+                    let phase = &service.record.release.phase;
+                    service.measured.transition(&transition, phase);
+                }
                 let (from, to) = (transition.from, transition.to);
                 let (from_share, share) = (transition.from_share, transition.to_share);
                 info!(service = %name, %from, %to, %from_share, %share, "release moved");
@@ -249,14 +256,8 @@ fn freezing(release: &Release) -> bool {
 fn decided(service: &Service) -> ReleasedService {
     let record = &service.record;
     let decision = record.release.decision();
-    // A weight below one percent is not rounded up while it is the policy's own.
-    let weight = if decision.share == whole(record.weight) {
-        record.weight
-    } else {
-        f64::from(decision.share.get())
-    };
     let mut decided = ServiceDecisions {
-        weight: Some(weight),
+        weight: Some(weight(record)),
         ..ServiceDecisions::default()
     };
     let (candidate, stable) = (record.candidate.clone(), record.stable.clone());
@@ -277,6 +278,17 @@ fn decided(service: &Service) -> ReleasedService {
             weight: record.weight,
         },
         decided,
+    }
+}
+
+/// The candidate's share as the filters are told it, in percent. One below one percent is not rounded
+/// up while it is the policy's own.
+pub(super) fn weight(record: &Record) -> f64 {
+    let share = record.release.decision().share;
+    if share == whole(record.weight) {
+        record.weight
+    } else {
+        f64::from(share.get())
     }
 }
 

@@ -8,6 +8,7 @@ use ombre_policy::release::machine::Terms;
 use ombre_policy::release::settings::Settings;
 
 use super::drain::Drain;
+use super::measured::Measured;
 use crate::evidence::Readings;
 use crate::evidence::ledger::Ledger;
 use crate::store::{NewEntry, Record};
@@ -42,6 +43,8 @@ pub(super) struct Service {
     pub(super) confirmed: Option<Moment>,
     /// The last drain, under way or ended.
     pub(super) drain: Option<Drain>,
+    /// What the metrics say of it.
+    pub(super) measured: Measured,
 }
 
 /// Both versions' samples of one tick.
@@ -57,6 +60,7 @@ impl Service {
         default: String,
         settings: Settings,
         terms: Terms,
+        moved: Moment,
     ) -> Self {
         Self {
             record,
@@ -74,6 +78,7 @@ impl Service {
             unwritten: Vec::new(),
             confirmed: None,
             drain: None,
+            measured: Measured::since(moved),
         }
     }
 

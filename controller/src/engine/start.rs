@@ -56,6 +56,7 @@ impl Start {
             board: watched,
             news: news.clone(),
             store: Arc::clone(&store),
+            clock: parts.clock.clone(),
         };
         let start = Self {
             dir: dir.to_owned(),
@@ -77,6 +78,7 @@ impl Start {
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let mut before = None;
         while let Err(error) = &self.kept {
+            self.parts.metrics.store_failed();
             if !error.may_pass() {
                 error!(%error, "the release loop does not run: nothing moves until this is repaired, and ombre started again");
                 return;
@@ -127,7 +129,8 @@ impl Start {
                 .collect(),
             followed: None,
             clusters: Arc::default(),
-            breakers: Breakers::new(self.parts.metrics),
+            breakers: Breakers::new(Arc::clone(&self.parts.metrics)),
+            metrics: self.parts.metrics,
             inbox: self.inbox,
             outbox: self.outbox,
             board: self.board,

@@ -2,6 +2,7 @@ mod clock;
 mod drain;
 mod edits;
 mod killed;
+mod measured;
 
 use super::*;
 use std::path::Path;

@@ -1,5 +1,6 @@
 use super::*;
 use crate::clients::Clients;
+use crate::metrics::Now;
 use crate::publish::View;
 use crate::sample::text;
 use crate::source::LARGEST_FILE;
@@ -172,7 +173,7 @@ async fn the_same_broken_content_is_told_once() {
         replace(&path, text.as_bytes());
         loader.look(Hint::Written).await.unwrap();
         let line = format!("ombre_policy_loads_total{{result=\"refused\"}} {refusals}\n");
-        let found = metrics.text(0, 0);
+        let found = metrics.text(Now::nothing());
         assert!(found.contains(&line), "{line} in\n{found}");
     }
 }

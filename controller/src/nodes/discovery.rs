@@ -102,6 +102,12 @@ impl Discovery {
     const fn is_connected(&self) -> bool {
         !self.streams.is_empty()
     }
+
+    /// Whether it refused what it was sent last.
+    pub(super) fn refuses(&self) -> bool {
+        let mut types = self.streams.iter().flat_map(|stream| stream.types.values());
+        types.any(|standing| standing.refused.is_some())
+    }
 }
 
 impl Stream {

@@ -91,17 +91,17 @@ fn the_table_is_bounded_and_bad_headers_are_left_out() {
     };
     poll(&headers(&"x".repeat(LONGEST_NAME + 1), "1/1"), 0);
     poll(&HeaderMap::new(), 0);
-    assert_eq!(nodes.count(), 0);
+    assert!(nodes.list().is_empty());
     let name = |number: usize| format!("e{number}");
     poll(&headers(&name(0), "soon"), 0);
     let waiting = Waiting::begin(&nodes, &headers(&name(0), "soon"));
     for number in 1..MOST_NODES {
         poll(&headers(&name(number), "soon"), number);
     }
-    assert_eq!(nodes.count(), MOST_NODES);
+    assert_eq!(nodes.list().len(), MOST_NODES);
     poll(&headers("one more", "soon"), MOST_NODES);
-    assert_eq!(nodes.count(), MOST_NODES - FORGOTTEN + 1);
     let list = nodes.list();
+    assert_eq!(list.len(), MOST_NODES - FORGOTTEN + 1);
     let known = |name: &str| list.iter().any(|node| node.identity.name == name);
     assert!(known("e0"), "it waits");
     assert!(!known("e1") && !known(&name(FORGOTTEN)), "silent longest");
@@ -177,8 +177,9 @@ fn one_that_is_gone_for_an_hour_is_forgotten() {
         let told = headers(name, "1/1");
         nodes.polled(&told, Kind::Policy, Revision::new(1), ago(seconds));
     }
-    assert_eq!(nodes.count(), 1);
-    assert_eq!(nodes.list()[0].identity.name, "e2");
+    let list = nodes.list();
+    assert_eq!(list.len(), 1);
+    assert_eq!(list[0].identity.name, "e2");
 }
 
 #[test]
@@ -260,5 +261,67 @@ fn an_envoy_runs_what_the_way_says_that_told_of_its_filter_last() {
         assert_eq!(node.last_seen, at(seen), "{case}");
         let shown = node.xds.as_ref().map(|xds| xds.streams.len());
         assert_eq!(shown, streams, "{case}");
+    }
+}
+
+#[test]
+fn those_that_are_gone_are_counted_no_more_and_those_behind_by_how_long() {
+    let now = at(100_000);
+    let before = |seconds| now - Duration::from_secs(seconds);
+    let nodes = Nodes::default();
+    let poll = |name: &str, applied: &str, seconds| {
+        let headers = headers(name, applied);
+        nodes.polled(&headers, Kind::Policy, Revision::new(9), before(seconds));
+    };
+    // Policy 5 was followed by 9 an hour ago, decisions 6 by 10 a minute ago and 11 now.
+    let newer = |kind, run: Option<Revision>| match (kind, run.map(Revision::get)) {
+        (Kind::Policy, Some(9)) | (Kind::Decisions, Some(11)) => None,
+        (Kind::Policy, _) => Some(before(3600)),
+        (Kind::Decisions, Some(10)) => Some(now),
+        (Kind::Decisions, _) => Some(before(60)),
+    };
+    let census = || Census::of(&nodes.list(), now, newer);
+    assert_eq!(census(), Census::default());
+    poll("newest", "9/11", 0);
+    poll("older decisions", "9/6", 4000);
+    poll("older decisions", "9/6", 1);
+    poll("older policy", "5/10", 7200);
+    poll("older policy", "5/10", 59);
+    poll("just come", "0/0", 2);
+    poll("silent", "5/6", 61);
+    poll("silent for an hour", "5/6", 3600);
+    poll("left", "5/6", 16);
+    let left = Identity::of(&headers("left", "")).unwrap();
+    nodes.waited(&left, false, before(16));
+    let behind = |nodes, seconds| Behind {
+        nodes,
+        longest: Duration::from_secs(seconds),
+    };
+    let expected = Census {
+        live: 4,
+        silent: 1,
+        refusing: 0,
+        policy: behind(2, 3600),
+        decisions: behind(3, 60),
+    };
+    assert_eq!(census(), expected);
+}
+
+#[test]
+fn one_that_refuses_what_it_was_sent_is_counted_until_it_can_be_sent_something_else() {
+    let now = at(50);
+    let refusing = |refused: bool| {
+        let mut entry = entry(Some(50), &[Type::Cluster], 50);
+        let standing = Standing {
+            rejected: refused.then(|| (snapshot::Version::of(b""), "no".to_owned())),
+            ..Standing::default()
+        };
+        entry.streams[0].types = [(Type::Cluster, (standing, None))].into();
+        let list = merged(Vec::new(), [entry], now);
+        Census::of(&list, now, |_, _| None)
+    };
+    for refused in [true, false] {
+        let census = refusing(refused);
+        assert_eq!((census.live, census.refusing), (1, usize::from(refused)));
     }
 }

@@ -1,7 +1,7 @@
 //! What happened: transitions with their evidence, people's orders with who and why, alerts.
 
 use ombre_policy::duration::Moment;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -120,6 +120,23 @@ impl Store {
             rows.collect::<rusqlite::Result<Vec<Entry>>>()
         };
         read().map_err(|error| self.failed(error))
+    }
+
+    /// When a service's release began or moved last; none when that is not known any more.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn last_move(&self, service: &str) -> Result<Option<Moment>, StoreError> {
+        let db = self.db();
+        let sql = "SELECT at FROM history WHERE service = ?1 AND kind IN (?2, ?3) ORDER BY id DESC LIMIT 1";
+        let (begun, moved) = (Kind::Begun.name(), Kind::Transition.name());
+        let read = || {
+            let mut statement = db.prepare_cached(sql)?;
+            let found = statement.query_row(params![service, begun, moved], |row| row.get(0));
+            found.optional()
+        };
+        let at: Option<i64> = read().map_err(|error| self.failed(error))?;
+        Ok(at.map(|at| Moment::from_unix_millis(unsigned(at))))
     }
 }
 

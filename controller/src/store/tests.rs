@@ -3,7 +3,7 @@ mod sync_log;
 use super::*;
 use std::fs;
 
-use ombre_policy::duration::Moment;
+use ombre_policy::duration::{Millis, Moment};
 use ombre_policy::release::machine::Release;
 use ombre_policy::release::share::Percent;
 use serde_json::{Value, json};
@@ -58,6 +58,14 @@ fn what_is_kept_is_found_again() {
     };
     assert_eq!(kinds(query("shop", None)), ["alert", "transition"]);
     assert_eq!(kinds(query("shop", Some(2))), ["begun"]);
+    assert_eq!(store.last_move("shop").unwrap(), Some(NOW));
+    assert_eq!(store.last_move("other").unwrap(), None);
+    let order = NewEntry {
+        at: NOW.after(Millis::new(9)),
+        ..entry(Kind::Order)
+    };
+    store.save(&record(2.5), &[order]).unwrap();
+    assert_eq!(store.last_move("shop").unwrap(), Some(NOW));
     assert!(kinds(query("other", None)).is_empty());
     let newest = store.history(&query("shop", None)).unwrap().remove(0);
     assert_eq!(newest.actor.as_deref(), Some("ann"));

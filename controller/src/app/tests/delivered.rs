@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 use super::*;
 use crate::authority::Authority;
 use crate::door::Door;
+use crate::metrics::Now;
 use crate::server::{Limits, serve};
 
 #[tokio::test]
@@ -90,7 +91,7 @@ async fn a_poll_over_tls_is_of_a_node_that_the_certificate_names() {
         assert!(fixture.app.nodes.list().is_empty(), "{name}");
     }
     assert_eq!(fixture.revision(Kind::Policy), before);
-    let metrics = fixture.app.metrics.text(0, 0);
+    let metrics = fixture.app.metrics.text(Now::nothing());
     let line = "ombre_polls_total{kind=\"policy\",result=\"refused\"} 6";
     assert!(metrics.contains(line), "{metrics}");
 

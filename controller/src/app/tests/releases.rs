@@ -109,6 +109,19 @@ async fn evidence_orders_and_transitions_arrive_as_they_happen() {
     assert!(line.is_ok(), "it can be simulated from: {evidence}");
     assert_eq!(evidence["candidate"], json!({ "unknown": "missing" }));
     fixture.order("promote").await;
+    let body = json!({ "command": "promote", "actor": "ann", "reason": "because" });
+    for _ in 0..2 {
+        let path = "/v1/services/other/orders";
+        let (status, _) = fixture.send("POST", path, body.to_string()).await;
+        assert_eq!(status, StatusCode::NOT_FOUND);
+    }
+    let text = read(fixture.get("/metrics").await).await;
+    let text = String::from_utf8(text.to_vec()).unwrap();
+    for (result, count) in [("followed", 1), ("refused", 2), ("failed", 0)] {
+        let labels = format!("{{command=\"promote\",result=\"{result}\"}}");
+        let line = format!("ombre_orders_total{labels} {count}\n");
+        assert!(text.contains(&line), "{line} is not in\n{text}");
+    }
     for events in [&mut events, &mut another] {
         let order = events.next_of("order").await;
         assert_eq!(order["detail"]["command"], "promote");

@@ -1,6 +1,8 @@
 use super::*;
 
+use crate::engine;
 use crate::evidence::{ClusterTotals, ProxyId, Reading};
+use crate::metrics::Now;
 
 struct Scene {
     breakers: Breakers,
@@ -144,7 +146,14 @@ fn a_policy_refreshes_what_it_changes_and_nothing_else() {
         change: Change::Set(BreakerTerms::default()),
     };
     assert_eq!(scene.breakers.config_update(&late), Refreshed::Dropped);
-    let text = scene.breakers.metrics.text(0, 0);
+    let clusters = scene.breakers.views();
+    let text = scene.breakers.metrics.text(Now {
+        board: Arc::new(engine::Board {
+            clusters,
+            ..engine::Board::default()
+        }),
+        ..Now::nothing()
+    });
     for line in [
         r#"ombre_breaker_updates_total{result="begun"} 5"#,
         r#"ombre_breaker_updates_total{result="removed"} 1"#,

@@ -2,6 +2,7 @@
 //! when the one before was taken, so that a slow Envoy gets the latest state, not a queue of old ones.
 
 use std::collections::VecDeque;
+use std::error::Error as _;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -27,6 +28,14 @@ const MOST_FILTERS: usize = 64;
 
 /// What a stream says.
 pub(super) type Told<W> = Pin<Box<dyn Stream<Item = Result<<W as Wire>::Told, Status>> + Send>>;
+
+/// Why a stream ended before its client wanted it to.
+enum Ended {
+    /// The client did what is not served.
+    Refused(Status),
+    /// The server ends, or the connection was lost: nobody did anything wrong.
+    Lost(Status),
+}
 
 /// A stream that said who it is.
 struct Talk<W: Wire> {
@@ -95,15 +104,19 @@ async fn run<W: Wire>(
             observer.streams();
             match &ended {
                 Ok(()) => info!(%node, "xds stream ended"),
-                Err(status) => info!(%node, reason = status.message(), "xds stream ended"),
+                Err(Ended::Refused(status) | Ended::Lost(status)) => {
+                    info!(%node, reason = status.message(), "xds stream ended");
+                }
             }
             ended
         }
         Ok(None) => Ok(()),
-        Err(status) => Err(status),
+        Err(ended) => Err(ended),
     };
-    if let Err(status) = ended {
-        observer.refused(&status);
+    if let Err(Ended::Refused(status)) = &ended {
+        observer.refused(status);
+    }
+    if let Err(Ended::Refused(status) | Ended::Lost(status)) = ended {
         // Who is gone does not hear it.
         let _ = farewell.send(Err(status)).await;
     }
@@ -117,7 +130,7 @@ impl<W: Wire> Talk<W> {
         peer: Option<Peer>,
         mut inbound: Streaming<W::Asked>,
         outbound: mpsc::Sender<Result<W::Told, Status>>,
-    ) -> Result<Option<(Self, W::Asked)>, Status> {
+    ) -> Result<Option<(Self, W::Asked)>, Ended> {
         let patience = shared.limits.patience;
         let mut stop = shared.stop.clone();
         let first = tokio::select! {
@@ -126,8 +139,8 @@ impl<W: Wire> Talk<W> {
         };
         let first = first.map_err(|_| {
             Status::deadline_exceeded(format!("no first request within {}s", patience.as_secs()))
-        })??;
-        let Some(first) = first else {
+        })?;
+        let Some(first) = first.map_err(Ended::of_message)? else {
             return Ok(None);
         };
         let node = Node::read(W::node(&first));
@@ -138,9 +151,10 @@ impl<W: Wire> Talk<W> {
         {
             warn!(node = node.id(), %names, "xds stream refused: the certificate is not this node's");
             let (id, who) = (node.id(), &names);
-            return Err(Status::permission_denied(format!(
+            let denied = format!(
                 "node `{id}` is not what the client certificate is for, {who}; set `node.id` to one of them"
-            )));
+            );
+            return Err(Status::permission_denied(denied).into());
         }
         let full = |full: crate::registry::Full| Status::resource_exhausted(full.to_string());
         let seat = shared.registry.seat(&node, W::FLAVOR, line).map_err(full)?;
@@ -166,7 +180,7 @@ impl<W: Wire> Talk<W> {
         Ok(Some((talk, first)))
     }
 
-    async fn run(mut self, first: W::Asked) -> Result<(), Status> {
+    async fn run(mut self, first: W::Asked) -> Result<(), Ended> {
         let mut feed = self.shared.feed.clone();
         let mut stop = self.shared.stop.clone();
         self.aim(&feed.borrow_and_update().clone());
@@ -185,7 +199,7 @@ impl<W: Wire> Talk<W> {
             }
             self.seat.note(&self.session, self.filter);
             tokio::select! {
-                message = self.inbound.message() => match message? {
+                message = self.inbound.message() => match message.map_err(Ended::of_message)? {
                     Some(asked) => self.take(asked)?,
                     None => return Ok(()),
                 },
@@ -328,6 +342,23 @@ impl<W: Wire> Talk<W> {
     }
 }
 
-fn ending() -> Status {
-    Status::unavailable("the controller is ending; what was sent stays in force")
+impl Ended {
+    /// An error in place of a message: only that of a connection has a source, that of its bytes none.
+    fn of_message(status: Status) -> Self {
+        match status.source() {
+            Some(_) => Self::Lost(status),
+            None => Self::Refused(status),
+        }
+    }
+}
+
+impl From<Status> for Ended {
+    fn from(status: Status) -> Self {
+        Self::Refused(status)
+    }
+}
+
+fn ending() -> Ended {
+    let text = "the controller is ending; what was sent stays in force";
+    Ended::Lost(Status::unavailable(text))
 }

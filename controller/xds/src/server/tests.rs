@@ -667,6 +667,59 @@ async fn the_end_of_the_server_is_said_on_every_stream() {
         let status = talk.is_ended_by().await;
         assert_eq!(status.code(), Code::Unavailable, "{status}");
     }
+    assert_eq!(running.seen.all(), [""; 0], "nobody did anything wrong");
+}
+
+#[tokio::test]
+async fn only_who_breaks_a_rule_is_counted_as_refused() {
+    let limits = Limits {
+        message_bytes: 1000,
+        ..Limits::default()
+    };
+    let running = Running::start(limits, None).await;
+    let refused = || {
+        let seen = running.seen.all();
+        seen.into_iter().filter(|it| it.starts_with("refused"))
+    };
+    // Its connection ends in the middle, as when an Envoy is killed.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, server) = (listener.local_addr().unwrap(), running.address);
+    let way = tokio::spawn(async move {
+        let (mut client, _) = listener.accept().await.unwrap();
+        let mut server = TcpStream::connect(server).await.unwrap();
+        drop(copy_bidirectional(&mut client, &mut server).await);
+    });
+    let channel = Channel::from_shared(format!("http://{address}")).unwrap();
+    let mut client = AggregatedDiscoveryServiceClient::new(channel.connect().await.unwrap());
+    let (ask, said) = asks();
+    let told = client.stream_aggregated_resources(said);
+    let killed = Talk {
+        ask,
+        told: told.await.unwrap().into_inner(),
+    };
+    // One that has not said who it is.
+    let (_silent, said) = asks();
+    let _told = client.stream_aggregated_resources(said).await.unwrap();
+    killed.say(asked(Type::Cluster, &[])).await;
+    let streams =
+        |wanted: usize| move |entry: &crate::registry::Entry| entry.streams.len() == wanted;
+    running.until("connected", streams(1)).await;
+    way.abort();
+    running.until("lost", streams(0)).await;
+    // It gives its stream up itself, and the connection stays.
+    let left = running.sotw().await;
+    left.say(asked(Type::Cluster, &[])).await;
+    running.until("connected", streams(1)).await;
+    drop(left);
+    running.until("left", streams(0)).await;
+    assert_eq!(refused().count(), 0);
+
+    let mut loud = running.sotw().await;
+    loud.say(asked(Type::Cluster, &[])).await;
+    loud.say(asked(Type::Endpoint, &[&"x".repeat(2000)])).await;
+    let status = loud.is_ended_by().await;
+    assert_eq!(status.code(), Code::OutOfRange, "{status}");
+    assert_eq!(refused().collect::<Vec<_>>(), ["refused OutOfRange"]);
 }
 
 /// Hands bytes on to the server until told to hand on no more, and keeps every connection open.
