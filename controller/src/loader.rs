@@ -28,6 +28,7 @@ pub struct Loader {
     metrics: Arc<Metrics>,
     clusters: Clusters,
     inventory: Inventory,
+    watch: Watch,
     /// A policy that is good but for clusters that an Envoy does not have, and what was said
     /// about it. It is tried again, since Envoy may get them.
     waiting: Option<(Compiled, Problems)>,
@@ -47,6 +48,7 @@ impl Loader {
             publisher,
             metrics,
             clusters,
+            watch: Watch::default(),
             waiting: None,
         }
     }
@@ -61,7 +63,6 @@ impl Loader {
     }
 
     async fn work(mut self) {
-        let mut watch = Watch::default();
         let mut net = interval(NET);
         net.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut done = self.load().await;
@@ -69,16 +70,19 @@ impl Loader {
             if let Err(error) = done {
                 error!(%error, "loading failed unexpectedly, the last good policy stays");
             }
-            watch.follow(&self.inventory);
+            self.watch.follow(&self.inventory);
             done = tokio::select! {
-                hint = watch.changed() => self.look(hint).await,
+                hint = self.watch.changed() => self.look(hint).await,
                 _ = net.tick() => self.look_around().await,
             };
         }
     }
 
-    /// Loads if the files say anything new.
+    /// Loads if the files say anything new. What is being written is looked at when it is closed.
     async fn look(&mut self, hint: Hint) -> Result<(), JoinError> {
+        if self.watch.is_being_written() {
+            return Ok(());
+        }
         let before = self.inventory.clone();
         let changed = spawn_blocking(move || {
             if hint == Hint::Nearby && !before.looks_touched() {
@@ -119,6 +123,10 @@ impl Loader {
             (compiled, reader.inventory())
         });
         let (compiled, inventory) = load.await?;
+        if self.watch.is_being_written() {
+            // Perhaps half of it was read. It is another content than before, so it is read again.
+            return Ok(());
+        }
         self.inventory = inventory;
         self.waiting = None;
         self.metrics.load_took(started.elapsed());

@@ -167,11 +167,15 @@ impl Nodes {
     /// All of them, by name.
     pub fn list(&self) -> Vec<Node> {
         let now = steady();
-        let mut polled = self.table();
-        polled.retain(|_, polled| polled.waiting > 0 || polled.node.away(now) < FORGOTTEN_AFTER);
-        let polled = polled.values().map(|polled| polled.seen(now)).collect();
+        let polled = {
+            let mut table = self.table();
+            table.retain(|_, polled| polled.waiting > 0 || polled.node.is_remembered(now));
+            table.values().map(|polled| polled.seen(now)).collect()
+        };
         let entries = self.registry.iter().flat_map(|registry| registry.list());
-        merged(polled, entries, now)
+        let mut nodes = merged(polled, entries, now);
+        nodes.retain(|node| node.is_remembered(now));
+        nodes
     }
 
     /// Those that may still serve.
@@ -196,6 +200,10 @@ impl Node {
     /// Whether it ended, as far as can be known: it left, and did not come back while it could have.
     pub fn has_ended(&self, now: SystemTime) -> bool {
         self.left && !self.may_serve(now)
+    }
+
+    fn is_remembered(&self, now: SystemTime) -> bool {
+        self.away(now) < FORGOTTEN_AFTER
     }
 
     fn away(&self, now: SystemTime) -> Duration {

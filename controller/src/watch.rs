@@ -1,16 +1,18 @@
 //! Notices that files change: at once by the system's notifications, and by looking every two
 //! seconds where those fail (network file systems, exhausted inotify watches). Directories are
-//! watched rather than files, because editors and Kubernetes replace what they do not rewrite.
+//! watched rather than files, because editors and Kubernetes replace what they do not rewrite. A file
+//! that somebody is writing is not read before it is closed: what is there so far may be good YAML, and
+//! half of the policy.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use notify::event::{AccessKind, AccessMode};
+use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
@@ -22,6 +24,8 @@ use crate::source::Inventory;
 const QUIET: Duration = Duration::from_millis(10);
 /// A file that is written on and on is read all the same.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// A file that is written and not closed is waited for so long; some programs never close theirs.
+const HELD: Duration = Duration::from_secs(3);
 
 /// Watches the directories of the files that were read.
 pub struct Watch {
@@ -48,6 +52,8 @@ struct Signal {
     happened: Notify,
     written: AtomicBool,
     files: RwLock<BTreeSet<PathBuf>>,
+    /// Those of the files that were written to and not closed, and since when.
+    open: Mutex<BTreeMap<PathBuf, Instant>>,
 }
 
 impl Default for Watch {
@@ -91,23 +97,27 @@ impl Watch {
         self.signal.happened.notify_one();
     }
 
-    /// Waits until something happened and then was quiet for a moment. A call that is cancelled
-    /// loses no write.
+    /// Whether a file is being written now, so that what is read of it may be half of it.
+    pub fn is_being_written(&self) -> bool {
+        self.signal.held_until().is_some()
+    }
+
+    /// Waits until something happened and then was quiet for a moment, with all files closed. A call
+    /// that is cancelled loses no write.
     pub async fn changed(&self) -> Hint {
         // A write that a cancelled call had heard of is not waited for again.
         if !self.signal.written.load(Ordering::Acquire) {
             self.signal.happened.notified().await;
         }
-        let patience = Instant::now() + PATIENCE;
+        let begun = Instant::now();
+        let (patience, limit) = (begun + PATIENCE, begun + HELD);
         loop {
             let quiet = patience.min(Instant::now() + QUIET);
-            if timeout_at(quiet, self.signal.happened.notified())
-                .await
-                .is_err()
-            {
-                break;
-            }
-            if Instant::now() >= patience {
+            let held = self.signal.held_until().map(|until| until.min(limit));
+            let happened = timeout_at(held.unwrap_or(quiet), self.signal.happened.notified()).await;
+            let now = Instant::now();
+            let done = (happened.is_err() || now >= patience) && !self.is_being_written();
+            if done || now >= limit {
                 break;
             }
         }
@@ -125,7 +135,10 @@ impl Signal {
             Ok(event) if !is_change(event.kind) => return,
             Ok(event) => {
                 let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
-                if event.need_rescan() || event.paths.iter().any(|path| files.contains(path)) {
+                let ours = event.paths.iter().filter(|path| files.contains(*path));
+                let ours: Vec<&PathBuf> = ours.collect();
+                if event.need_rescan() || !ours.is_empty() {
+                    self.note(event.kind, &ours);
                     self.written.store(true, Ordering::Release);
                 }
             }
@@ -135,6 +148,34 @@ impl Signal {
             }
         }
         self.happened.notify_one();
+    }
+
+    /// A write opens a file for us; that it is closed, removed or replaced ends that.
+    fn note(&self, kind: EventKind, files: &[&PathBuf]) {
+        let mut open = self.open();
+        for file in files {
+            match kind {
+                EventKind::Modify(ModifyKind::Data(_)) => {
+                    open.entry((*file).clone()).or_insert_with(Instant::now);
+                }
+                EventKind::Modify(ModifyKind::Metadata(_)) => {}
+                _ => {
+                    open.remove(*file);
+                }
+            }
+        }
+    }
+
+    /// Until when a file that is being written is waited for at the most.
+    fn held_until(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let open = self.open();
+        let until = open.values().map(|since| *since + HELD);
+        until.filter(|until| *until > now).max()
+    }
+
+    fn open(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Instant>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

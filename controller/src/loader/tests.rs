@@ -7,9 +7,10 @@ use crate::source::LARGEST_FILE;
 use crate::state::StateDir;
 use axum::http::StatusCode;
 use axum::{Router, routing::get};
-use ombre_policy::document::Kind;
+use ombre_policy::document::{Kind, Revision};
 use reqwest::Url;
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::Mutex;
 use tokio::net::TcpListener;
@@ -75,6 +76,14 @@ impl Running {
         .await;
     }
 
+    /// Waits for a second policy: from the first on its file is watched.
+    async fn watched(&self, text: &str) -> Option<Revision> {
+        let first = self.until("published", good_view).await;
+        replace(&self.policy(), text.as_bytes());
+        let second = |view: &View| revision(view) > revision(&first);
+        revision(&self.until("published again", second).await)
+    }
+
     async fn end(self) {
         self.stop.send_replace(true);
         timeout(SOON, self.task).await.expect("ends").unwrap();
@@ -89,6 +98,10 @@ fn replace(path: &Path, text: &[u8]) {
 
 fn good_view(view: &View) -> bool {
     view.in_force.is_some() && view.refusal.is_none()
+}
+
+fn revision(view: &View) -> Option<Revision> {
+    view.in_force.as_ref().map(|now| now.revision)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -127,26 +140,36 @@ async fn whatever_becomes_of_the_file_the_last_good_policy_stays() {
     running.end().await;
 }
 
+/// A policy that is cut off between two services is a good one.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_half_written_file_is_read_when_it_is_whole() {
-    use std::io::Write;
+async fn half_of_a_policy_is_never_in_force_while_it_is_being_written() {
+    let cart = text("cart_v2").replace("shop", "cart");
+    let (_, cart) = cart.split_once("services:\n").unwrap();
+    let (half, whole) = (text("b"), text("b") + cart);
     let running = Running::new(Some(&text("a")), Vec::new());
-    let first = running
-        .until("published", good_view)
-        .await
-        .in_force
-        .unwrap();
-    let whole = text("b");
-    let (start, rest) = whole.split_at(whole.len() / 2);
+    let first = running.watched(&whole.replace(": b", ": c")).await;
     let mut file = fs::File::create(running.policy()).unwrap();
-    file.write_all(start.as_bytes()).unwrap();
-    running
-        .until("half is refused", |view| view.refusal.is_some())
-        .await;
-    file.write_all(rest.as_bytes()).unwrap();
+    file.write_all(half.as_bytes()).unwrap();
+    let changed = running.until("never", |view| revision(view) != first);
+    let early = timeout(Duration::from_millis(300), changed).await;
+    assert!(early.is_err(), "half of it is in force");
+    file.write_all(cart.as_bytes()).unwrap();
     drop(file);
-    let view = running.until("whole", good_view).await;
-    assert!(view.in_force.unwrap().revision > first.revision);
+    let changed = running.until("whole", |view| revision(view) != first).await;
+    let now = changed.in_force.unwrap();
+    assert_eq!(now.compiled.policy.services().count(), 2);
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_file_that_stays_open_is_told_of() {
+    let running = Running::new(Some(&text("a")), Vec::new());
+    running.watched(&text("b")).await;
+    let mut file = fs::File::create(running.policy()).unwrap();
+    file.write_all(b"services: [").unwrap();
+    running.until_refused("policy.yaml:").await;
+    file.write_all(b"]").unwrap();
+    running.until_refused("services").await;
     running.end().await;
 }
 

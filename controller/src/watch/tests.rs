@@ -1,4 +1,5 @@
 use super::*;
+use std::io::Write as _;
 use std::os::unix::fs::symlink;
 
 use futures_util::FutureExt;
@@ -147,6 +148,34 @@ async fn a_wait_that_is_cancelled_loses_no_write() {
     assert_eq!(watched.watch.changed().now_or_never(), None);
     let again = timeout(SOON, watched.watch.changed()).await;
     assert_eq!(again.expect("not lost"), Hint::Written);
+}
+
+#[tokio::test]
+async fn a_file_that_is_being_written_is_not_read_before_it_is_closed() {
+    let watched = Watched::new(|dir| write(dir, POLICY, "a")).await;
+    let mut file = fs::File::create(watched.dir.path().join(POLICY)).unwrap();
+    file.write_all(b"half").unwrap();
+    // Whoever touches another file, or this one, does not close it.
+    write(watched.dir.path(), "neighbour", "x");
+    let early = timeout(2 * PATIENCE, watched.watch.changed()).await;
+    assert!(early.is_err(), "it is open: {early:?}");
+    assert!(watched.watch.is_being_written());
+    file.write_all(b" and half").unwrap();
+    drop(file);
+    let closed = timeout(HELD / 2, watched.watch.changed()).await;
+    assert_eq!(closed.expect("it is closed"), Hint::Written);
+    assert!(!watched.watch.is_being_written());
+}
+
+#[tokio::test]
+async fn a_file_that_nobody_closes_is_read_all_the_same() {
+    let watched = Watched::new(|dir| write(dir, POLICY, "a")).await;
+    let mut file = fs::File::create(watched.dir.path().join(POLICY)).unwrap();
+    for text in [&b"all"[..], b"more"] {
+        file.write_all(text).unwrap();
+        let seen = timeout(SOON, watched.watch.changed()).await;
+        assert_eq!(seen.expect("patience ends"), Hint::Written);
+    }
 }
 
 #[tokio::test]
